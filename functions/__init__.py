@@ -1,0 +1,1 @@
+"""The HTTPS side: creates, reads and steers jobs; holds no state."""

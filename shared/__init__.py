@@ -1,0 +1,1 @@
+"""What the functions, the worker and the command line have in common."""

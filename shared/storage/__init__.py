@@ -1,0 +1,29 @@
+"""Files by key: what Spool asks of storage, and the adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+
+from shared.secret import signing_secret
+from shared.settings import Settings
+from shared.storage.local import LocalStorage
+from shared.storage.protocol import StorageAdapter
+
+_made: dict[str, StorageAdapter] = {}
+_lock = Lock()
+
+
+def get_storage(settings: Settings) -> StorageAdapter:
+    """The storage of this process, one for each address."""
+    with _lock:
+        if settings.storage_url not in _made:
+            root = Path(settings.storage_url.removeprefix("file:")).absolute()
+            _made[settings.storage_url] = LocalStorage(root, signing_secret(settings))
+        return _made[settings.storage_url]
+
+
+def reset_storage() -> None:
+    """Forget every storage, so that a test starts fresh."""
+    with _lock:
+        _made.clear()

@@ -1,0 +1,188 @@
+"""The queue in one SQLite file: the same statements, run by the standard library's driver."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3  # noqa: TID251 - this is the file that knows the database driver
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+from shared.errors import Busy, Unavailable
+from shared.job import Job
+from shared.store import statements as sql
+from shared.store.migrations import migrations
+from shared.store.protocol import ClaimRequest
+from shared.store.rows import Row, names_json
+from shared.store.sql import SqlJobStore, Statement
+
+#: How long a write waits for other writers before it gives up with `Busy`.
+_PATIENCE_S = 10.0
+_POLL_S = 0.01
+
+
+class LocalJobStore(SqlJobStore):
+    """A job store in an SQLite file: write-ahead log, every commit on disk before it is acknowledged."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._all: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    def claim(self, request: ClaimRequest) -> Job | None:
+        """Own the next job, or None; an empty queue is seen without taking the write lock."""
+        if not self._read(
+            [Statement(sql.CLAIMABLE, {"types": names_json(request.worker.types), "token": request.token})]
+        )[0]:
+            return None
+        return super().claim(request)
+
+    def watch(self) -> _DataVersionWatch:
+        """A watch on the file: SQLite counts the commits of other connections."""
+        return _DataVersionWatch(self._connect())
+
+    def migrate(self) -> Sequence[str]:
+        """Apply the migrations that are missing, under the write lock."""
+        with self._connection() as connection, self._transaction(connection, "EXCLUSIVE"):
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at INTEGER NOT NULL)"
+            )
+            applied = {row["name"] for row in connection.execute("SELECT name FROM migration")}
+            missing = {name: statements for name, statements in migrations().items() if name not in applied}
+            for name, statements in missing.items():
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute(f"INSERT INTO migration VALUES (:name, {sql.NOW})", {"name": name})
+        return list(missing)
+
+    def pending_migrations(self) -> Sequence[str]:
+        """The migrations that this database lacks."""
+        with self._connection() as connection:
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchone()
+            applied = {row["name"] for row in connection.execute("SELECT name FROM migration")} if known else set()
+        return [name for name in migrations() if name not in applied]
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+            self._idle = queue.LifoQueue()
+
+    def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        with self._connection() as connection, self._transaction(connection, "IMMEDIATE"):
+            return [_execute(connection, statement) for statement in batch]
+
+    def _read(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        with self._connection() as connection:
+            if len(batch) == 1:
+                return [_execute(connection, batch[0])]
+            with self._transaction(connection, "DEFERRED"):
+                return [_execute(connection, statement) for statement in batch]
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+            with self._lock:
+                self._all.append(connection)
+        idle = self._idle
+        try:
+            yield connection
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+                raise
+            raise _unavailable(error, self._path) from error
+        finally:
+            idle.put(connection)
+
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection, mode: str) -> Iterator[None]:
+        _patiently(connection.execute, f"BEGIN {mode}")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=0.05, isolation_level=None, check_same_thread=False)
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                _patiently(connection.execute, f"PRAGMA {pragma}")
+        except (sqlite3.Error, OSError) as error:
+            raise _unavailable(error, self._path) from error
+        connection.row_factory = _as_dict
+        return connection
+
+
+class _DataVersionWatch:
+    """Sees commits of other connections within tens of milliseconds, at a few microseconds a look."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._version = self._look()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return True when something changed, False when the time was up."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            version = self._look()
+            if version != self._version:
+                self._version = version
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _POLL_S))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+    def _look(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()["data_version"])
+
+
+def _patiently(execute: Callable[[str], object], statement: str) -> None:
+    # SQLite's own busy handler lets the same process win again and again; random waits share the lock fairly.
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_busy),
+        wait=wait_random(0.0005, 0.01),
+        stop=stop_after_delay(_PATIENCE_S),
+        reraise=True,
+    ):
+        with attempt:
+            execute(statement)
+
+
+def _execute(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
+    return connection.execute(statement.text, statement.params).fetchall()
+
+
+def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def _unavailable(error: Exception, path: Path) -> Exception:
+    if _is_busy(error):
+        return Busy(f"The database {path} is held by another process for more than {_PATIENCE_S:g} s; try again.")
+    return Unavailable(
+        f"The database {path} cannot be used ({error}); check that its folder exists and can be written."
+    )
+
+
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

@@ -1,0 +1,267 @@
+"""What Spool asks of its queue. Each method is one round trip unless it says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from shared.job import Claim, Event, Job, Level, Line, NewJob, Outcome, Progress, Status
+
+AssetState = Literal["uploading", "ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process as the queue knows it; `id` is unique per process start."""
+
+    id: str
+    host: str
+    version: str
+    types: tuple[str, ...]
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker and when the queue last heard from it (milliseconds UTC)."""
+
+    worker: Worker
+    started_at: int
+    seen_at: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker tells about one running job: progress, and the lines written since the last beat."""
+
+    claim: Claim
+    progress: Progress = field(default_factory=Progress)
+    lines: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """One job that the queue says this worker owns."""
+
+    claim: Claim
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """Asks for one job. `token` is fresh per try and kept over repeats, which makes a repeat safe."""
+
+    worker: Worker
+    token: str
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job as its own finish left it, and the next one claimed in the same round trip."""
+
+    job: Job
+    next: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; None means any. `parent_id` may be the word `none`: top level only."""
+
+    status: Status | None = None
+    type: str | None = None
+    parent_id: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page, newest first. `next_seq` continues it; a page may be short and still have one."""
+
+    items: tuple[Job, ...]
+    next_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Finished jobs of one hour, type and status. Histograms count by powers of two: see `bucket_ms`."""
+
+    hour: int
+    type: str
+    status: Status
+    jobs: int
+    wait_ms: int
+    run_ms: int
+    media_ms: int
+    wait_log2: dict[int, int]
+    run_log2: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The queue at a glance. Unfinished jobs are counted to 1,001 per state; finished ones come from the tally."""
+
+    at: int
+    unfinished: dict[tuple[str, Status], int]
+    oldest_pending_at: int | None
+    tallies: tuple[Tally, ...]
+    workers: tuple[WorkerSeen, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """An uploaded file. `ledger` keeps what an analysis found, for later jobs on the same file."""
+
+    id: str
+    owner: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    state: AssetState
+    sha256: str | None = None
+    ledger: dict[str, Any] | None = None
+    created_at: int = 0
+
+    @property
+    def key(self) -> str:
+        """Where storage keeps it."""
+        return f"uploads/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one step of pruning found: ids whose rows go next (their files first), and where the walk continues."""
+
+    job_ids: tuple[str, ...]
+    asset_ids: tuple[str, ...]
+    walked_to: int
+
+
+class Watch(Protocol):
+    """Tells when the queue may have changed."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return True when something changed, False when the time was up."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class JobStore(Protocol):
+    """The queue. Every write of an owner carries its `Claim` and raises `ClaimLost` when SQL refuses it."""
+
+    # --- clients -------------------------------------------------------------------------------------------
+    def create(self, jobs: Sequence[NewJob]) -> tuple[Job, bool]:
+        """Insert a job, or a parent followed by its descendants, all or none; repeats are safe.
+
+        Returns the first job and whether it is new: False when its id or idempotency key was there before.
+        Raises `Conflict` when the key belongs to another request, or when the parent takes no more children.
+        """
+
+    def get(self, job_id: str) -> Job | None:
+        """A job with its place in the queue and, while it waits, its estimated time to the end."""
+
+    def list(self, where: JobFilter, *, limit: int, before_seq: int | None = None) -> JobPage:
+        """Jobs newest first. Examines at most 2,000 rows."""
+
+    def patch(
+        self, job_id: str, *, priority: int | None = None, run_at: int | None = None, tags: Sequence[str] | None = None
+    ) -> Job:
+        """Change a job that has not started. Raises `NotFound`, or `Conflict` when it has."""
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel, or ask the owner to; an ended job is returned as it is. Raises `NotFound`."""
+
+    def retry(self, job_id: str) -> Job:
+        """Run an ended job again as a new one; a family is rebuilt whole, keeping what completed (two round trips).
+
+        Raises `NotFound`, or `Conflict` unless it ended badly.
+        """
+
+    def purge(self, job_id: str) -> None:
+        """Delete an ended job with its children and their history. Raises `NotFound`, or `Conflict` while one runs."""
+
+    def children(self, job_id: str) -> Sequence[Job]:
+        """The children of a job by phase, then in order of creation."""
+
+    def events(
+        self, job_id: str | None, *, after: int = 0, limit: int = 500, level: Level = "debug"
+    ) -> Sequence[Event]:
+        """History with id > after, oldest first, of one job or of all."""
+
+    def last_event_id(self) -> int:
+        """The id of the newest event, 0 when there is none: where a live view begins."""
+
+    def running(self) -> Sequence[Job]:
+        """Every running job, for live views."""
+
+    def stats(self, *, hours: int = 24) -> Stats:
+        """Counts, ages and the tally of the last hours."""
+
+    # --- assets --------------------------------------------------------------------------------------------
+    def add_asset(self, asset: Asset) -> Asset:
+        """Remember an upload that is about to begin; repeats are safe."""
+
+    def asset_ready(self, asset_id: str, *, sha256: str | None) -> Asset:
+        """The bytes are all there. Raises `NotFound`."""
+
+    def asset(self, asset_id: str) -> Asset | None:
+        """An upload by id."""
+
+    def save_ledger(self, asset_id: str, ledger: dict[str, Any]) -> None:
+        """Keep an analysis with the file it was made from."""
+
+    def delete_asset(self, asset_id: str) -> bool:
+        """Forget an upload. Raises `Conflict` while an unfinished job needs it."""
+
+    # --- owners --------------------------------------------------------------------------------------------
+    def claim(self, request: ClaimRequest) -> Job | None:
+        """Own the next job of the worker's types, or None. Also moves due jobs to pending."""
+
+    def heartbeat(self, worker: Worker, beats: Sequence[Beat], *, lease_s: float) -> Sequence[Owned]:
+        """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost."""
+
+    def control(self, worker_id: str) -> Sequence[Owned]:
+        """Which jobs the worker owns and which of them are to be cancelled; writes nothing."""
+
+    def finish(
+        self, claim: Claim, outcome: Outcome, *, lines: Sequence[Line] = (), next: ClaimRequest | None = None
+    ) -> Finished:
+        """End an attempt and, with `next`, claim another job in the same round trip. Raises `ClaimLost`."""
+
+    def release(self, claim: Claim, *, lines: Sequence[Line] = ()) -> Job:
+        """Give a job back unharmed: it costs no failure. Raises `ClaimLost`."""
+
+    def add_children(self, claim: Claim, children: Sequence[NewJob]) -> Sequence[Job]:
+        """Children of a running job, once per `child_key`. Raises `ClaimLost`, or `Conflict` (a phase that passed)."""
+
+    # --- janitor -------------------------------------------------------------------------------------------
+    def reap(self) -> Sequence[Job]:
+        """Take jobs whose lease has run out from their owners; each costs its job one failure."""
+
+    def tend(self) -> None:
+        """Promote due jobs and finish what a family still owes (phases, cascades, settled parents)."""
+
+    def prunable(self, *, older_than_s: float, limit: int = 100) -> Pruned:
+        """Ended jobs and assets nobody needs, oldest first, from where the last walk stopped."""
+
+    def prune(self, pruned: Pruned) -> int:
+        """Delete those rows and their history; returns how many jobs went."""
+
+    # --- plumbing ------------------------------------------------------------------------------------------
+    def migrate(self) -> Sequence[str]:
+        """Apply the migrations that are missing, under a lock; returns their names."""
+
+    def pending_migrations(self) -> Sequence[str]:
+        """The migrations that this database lacks."""
+
+    def watch(self) -> Watch:
+        """A watch on the queue, to be used by one thread."""
+
+    def check(self) -> int:
+        """Read the database's clock (milliseconds UTC). Raises `Unavailable`, saying how to mend it."""
+
+    def close(self) -> None:
+        """Let go of all connections."""

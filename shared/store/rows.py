@@ -1,0 +1,108 @@
+"""Between the values of the domain and the rows of the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from shared.job import PHASES, Job, NewJob, Status, new_id
+from shared.store.protocol import Asset, Beat, Tally, Worker, WorkerSeen
+
+Row = Mapping[str, Any]
+
+
+def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
+    """A new job as the insert reads it; a parent of nothing is completed at birth."""
+    status = job.status
+    if status is None and not job.own_work and not has_children:
+        status = Status.COMPLETED
+    return {
+        "id": job.id,
+        "type": job.type,
+        "status": status,
+        "priority": job.priority,
+        "phase": job.phase,
+        "phase_index": PHASES.index(job.phase) if job.phase else None,
+        "parent_id": job.parent_id,
+        "child_key": job.child_key,
+        "retry_of": job.retry_of,
+        "params": json.dumps(job.params),
+        "result": None if job.result is None else json.dumps(job.result),
+        "outputs": json.dumps([asdict(output) for output in job.outputs]),
+        "max_failures": job.max_failures,
+        "timeout_s": job.timeout_s,
+        "run_at": job.run_at,
+        "caller": job.caller,
+        "idempotency_key": job.idempotency_key,
+        "request_hash": job.request_hash,
+        "webhook_url": job.webhook_url,
+        "tags": json.dumps(list(job.tags)),
+        "on_child_failure": job.on_child_failure,
+        "own_work": int(job.own_work),
+    }
+
+
+def again(family: Sequence[Job]) -> list[NewJob]:
+    """The same family under new ids; completed children below the root keep their results."""
+    ids = {job.id: new_id() for job in family}
+    return [
+        NewJob(
+            id=ids[job.id],
+            type=job.type,
+            params=job.params,
+            own_work=job.own_work,
+            priority=job.priority,
+            max_failures=job.max_failures,
+            timeout_s=job.timeout_s,
+            parent_id=ids[job.parent_id] if job.parent_id else None,
+            phase=job.phase,
+            child_key=job.child_key,
+            on_child_failure=job.on_child_failure,
+            retry_of=job.id,
+            tags=job.tags,
+            webhook_url=job.webhook_url,
+            caller=job.caller,
+            status=Status.COMPLETED if kept else None,
+            result=job.result if kept else None,
+            outputs=job.outputs if kept else (),
+        )
+        for job in family
+        for kept in [job.parent_id is not None and job.status is Status.COMPLETED]
+    ]
+
+
+def beat_json(beat: Beat) -> dict[str, Any]:
+    """A beat as the heartbeat reads it."""
+    return {
+        "id": beat.claim.job_id,
+        "attempt": beat.claim.attempt,
+        **asdict(beat.progress),
+        "lines": [asdict(line) for line in beat.lines],
+        "last_line": max((line.n for line in beat.lines), default=0),
+    }
+
+
+def to_tally(row: Row) -> Tally:
+    """A row of the tally with its histograms decoded."""
+    values = dict(row) | {"status": Status(row["status"])}
+    for name in ("wait_log2", "run_log2"):
+        values[name] = {int(bucket[1:]): jobs for bucket, jobs in json.loads(row[name]).items()}
+    return Tally(**values)
+
+
+def to_worker_seen(row: Row) -> WorkerSeen:
+    """A row of the worker table."""
+    worker = Worker(row["id"], row["host"], row["version"], tuple(json.loads(row["types"])), row["slots"])
+    return WorkerSeen(worker, row["started_at"], row["seen_at"], row["running"])
+
+
+def to_asset(row: Row) -> Asset:
+    """A row of the asset table."""
+    return Asset(**{**row, "ledger": None if row["ledger"] is None else json.loads(row["ledger"])})
+
+
+def names_json(types: Sequence[str] | Mapping[str, Any]) -> str:
+    """Names as one JSON array."""
+    return json.dumps(list(types))

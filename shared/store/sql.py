@@ -1,0 +1,506 @@
+"""The job store over any SQL database that runs a batch of statements atomically."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from shared.errors import ClaimLost, Conflict, Invalid, NotFound
+from shared.job import (
+    ENDED_BADLY,
+    LEVELS,
+    MAX_DEPTH,
+    PHASES,
+    RETRIED,
+    TERMINAL,
+    Claim,
+    Event,
+    Job,
+    Level,
+    Line,
+    NewJob,
+    Outcome,
+    Status,
+)
+from shared.store import statements as sql
+from shared.store.protocol import (
+    Asset,
+    Beat,
+    ClaimRequest,
+    Finished,
+    JobFilter,
+    JobPage,
+    Owned,
+    Pruned,
+    Stats,
+    Watch,
+    Worker,
+)
+from shared.store.rows import Row, again, beat_json, names_json, new_row, to_asset, to_tally, to_worker_seen
+from shared.types import JOB_TYPES
+
+#: Named parameters of a statement.
+Bound = Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement with named parameters (text, integer, float or None)."""
+
+    text: str
+    params: Bound = field(default_factory=dict)
+
+
+#: What a family still owes after one of its jobs moved: stop children, open phases, settle parents, level by level.
+_TEND = tuple(Statement(text) for _ in range(MAX_DEPTH) for text in (sql.CASCADE, sql.ADVANCE, sql.SETTLE))
+_NEWEST = 2**62
+
+
+class SqlJobStore(ABC):
+    """Implements `JobStore` with the statements of `shared/store/statements.py`.
+
+    An adapter says how a batch runs: `_run` executes all statements in one transaction and one round trip and
+    returns each one's rows; `_read` the same without a write lock.
+    """
+
+    @abstractmethod
+    def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        """Run a batch that writes, all or nothing."""
+
+    @abstractmethod
+    def _read(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        """Run a batch that only reads, in one snapshot."""
+
+    @abstractmethod
+    def migrate(self) -> Sequence[str]:
+        """Apply the migrations that are missing."""
+
+    @abstractmethod
+    def pending_migrations(self) -> Sequence[str]:
+        """The migrations that this database lacks."""
+
+    @abstractmethod
+    def watch(self) -> Watch:
+        """A watch on the queue."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of all connections."""
+
+    # --- clients -------------------------------------------------------------------------------------------
+    def create(self, jobs: Sequence[NewJob]) -> tuple[Job, bool]:
+        """Insert a job, or a parent followed by its descendants, all or none; repeats are safe."""
+        root = jobs[0]
+        family = len(jobs) > 1 or root.parent_id is not None
+        batch = [
+            *_insertions(jobs),
+            *(_TEND if family else ()),
+            Statement(sql.BY_ID_OR_KEY, {"id": root.id, "caller": root.caller, "key": root.idempotency_key}),
+        ]
+        rows = self._run(batch)[-1]
+        if not rows:
+            raise self._refusal(root)
+        job = Job.from_row(rows[0])
+        if job.id != root.id and job.request_hash != root.request_hash:
+            raise Conflict(
+                f"The Idempotency-Key was used before for another request (job {job.id}). Use a new key for a new job."
+            )
+        return job, job.id == root.id
+
+    def _refusal(self, new: NewJob) -> Exception:
+        parent = self.get(new.parent_id) if new.parent_id else None
+        if parent is None:
+            return NotFound(f"There is no job {new.parent_id}; give the id of an existing parent, or none.")
+        if parent.terminal:
+            return Conflict(
+                f"Job {parent.id} has ended ({parent.status}); a child can only join while it is unfinished."
+            )
+        if parent.cancelling or parent.stopping:
+            return Conflict(f"Job {parent.id} is stopping and takes no more children.")
+        if parent.depth + 1 >= MAX_DEPTH:
+            return Conflict(f"Families are at most {MAX_DEPTH} levels deep; make this job a child of a job further up.")
+        if new.phase and PHASES.index(new.phase) < parent.open_phase:
+            return Conflict(f"Phase {new.phase} of job {parent.id} has passed; it is in {PHASES[parent.open_phase]}.")
+        return Conflict(f"Job {parent.id} has another child with the key {new.child_key!r}; choose another child_key.")
+
+    def get(self, job_id: str) -> Job | None:
+        """A job with its place in the queue and, while it waits, its estimated time to the end."""
+        rows = self._read([Statement(sql.GET, {"id": job_id, "types": names_json(JOB_TYPES)})])[0]
+        if not rows:
+            return None
+        row = rows[0]
+        job = Job.from_row(row)
+        if job.ahead is None or row["queue_run_ms"] is None or not row["queue_slots"] or job.ahead > 100:
+            return job
+        rounds = job.ahead // row["queue_slots"] + 1
+        return replace(job, eta_s=round(rounds * row["queue_run_ms"] / 1000, 1))
+
+    def list(self, where: JobFilter, *, limit: int, before_seq: int | None = None) -> JobPage:
+        """Jobs newest first. Examines at most 2,000 rows."""
+        top = where.parent_id == "none"
+        window = _window(where, top)
+        params = {
+            "before": _NEWEST if before_seq is None else before_seq,
+            "parent_id": None if top else where.parent_id,
+            "top": int(top),
+            "status": where.status,
+            "type": where.type,
+            "tag": where.tag,
+            "limit": limit + 1,
+        }
+        filtered = where != JobFilter()
+        page, *end = self._read(
+            [Statement(sql.LIST[window], params), *([Statement(sql.LIST_END[window], params)] if filtered else [])]
+        )
+        jobs = tuple(Job.from_row(row) for row in page)
+        if len(jobs) > limit:
+            return JobPage(jobs[:limit], jobs[limit - 1].seq)
+        return JobPage(jobs, end[0][0]["seq"] if filtered and end[0] else None)
+
+    def patch(
+        self, job_id: str, *, priority: int | None = None, run_at: int | None = None, tags: Sequence[str] | None = None
+    ) -> Job:
+        """Change a job that has not started."""
+        params = {
+            "id": job_id,
+            "priority": priority,
+            "run_at": run_at,
+            "tags": None if tags is None else json.dumps(list(tags)),
+        }
+        before, _, after = self._run(
+            [Statement(sql.ROW, {"id": job_id}), Statement(sql.PATCH, params), Statement(sql.ROW, {"id": job_id})]
+        )
+        if not before:
+            raise _no_job(job_id)
+        job = Job.from_row(after[0])
+        if job.status not in {Status.SCHEDULED, Status.WAITING, Status.PENDING, Status.RETRYING}:
+            raise Conflict(f"Job {job_id} is {job.status}; only a job that has not started can be changed.")
+        if run_at is not None and job.status is not Status.SCHEDULED:
+            raise Conflict(
+                f"Job {job_id} waits for its phase to open; run_at can be set for a job that waits in the queue."
+            )
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel, or ask the owner to; an ended job is returned as it is."""
+        target = {"id": job_id}
+        rows = self._run([Statement(sql.CANCEL, target), *_TEND, Statement(sql.ROW, target)])[-1]
+        if not rows:
+            raise _no_job(job_id)
+        return Job.from_row(rows[0])
+
+    def retry(self, job_id: str) -> Job:
+        """Run an ended job again as a new one; a family is rebuilt whole, keeping what completed."""
+        family = [Job.from_row(row) for row in self._read([Statement(sql.FAMILY, {"id": job_id})])[0]]
+        if not family:
+            raise _no_job(job_id)
+        root, asked = family[0], next(job for job in family if job.id == job_id)
+        if asked.status not in ENDED_BADLY:
+            raise Conflict(f"Job {job_id} is {asked.status}; only a job that failed or was cancelled can be run again.")
+        if root.status not in ENDED_BADLY:
+            raise Conflict(
+                f"Job {job_id} belongs to job {root.id}, which is {root.status}; wait until that one has ended badly, "
+                "then retry it as a whole."
+            )
+        job, _ = self.create(again(family))
+        return job
+
+    def purge(self, job_id: str) -> None:
+        """Delete an ended job with its children and their history."""
+        rows = self._read([Statement(sql.DESCENDANTS, {"id": job_id})])[0]
+        if not rows:
+            raise _no_job(job_id)
+        if not all(row["ended"] for row in rows):
+            raise Conflict(f"Job {job_id} has not ended; cancel it first, then delete it.")
+        if any(row["carried"] for row in rows):
+            raise Conflict(f"Files of job {job_id} are used by a retry of it; delete the retry first.")
+        ids = json.dumps([row["id"] for row in rows])
+        self._run([Statement(sql.PRUNE_EVENTS, {"ids": ids}), Statement(sql.PRUNE_JOBS, {"ids": ids})])
+
+    def children(self, job_id: str) -> Sequence[Job]:
+        """The children of a job by phase, then in order of creation."""
+        jobs = [Job.from_row(row) for row in self._read([Statement(sql.CHILDREN, {"id": job_id})])[0]]
+        return sorted(jobs, key=lambda job: (PHASES.index(job.phase or "core"), job.seq))
+
+    def events(
+        self, job_id: str | None, *, after: int = 0, limit: int = 500, level: Level = "debug"
+    ) -> Sequence[Event]:
+        """History with id > after, oldest first, of one job or of all."""
+        levels = json.dumps(LEVELS[LEVELS.index(level) :])
+        params = {"id": job_id, "after": after, "limit": limit, "levels": levels}
+        rows = self._read([Statement(sql.EVENTS if job_id is None else sql.EVENTS_OF_JOB, params)])[0]
+        return [Event(**{**row, "data": None if row["data"] is None else json.loads(row["data"])}) for row in rows]
+
+    def last_event_id(self) -> int:
+        """The id of the newest event, 0 when there is none."""
+        return int(self._read([Statement(sql.LAST_EVENT)])[0][0]["id"])
+
+    def running(self) -> Sequence[Job]:
+        """Every running job."""
+        return [Job.from_row(row) for row in self._read([Statement(sql.RUNNING)])[0]]
+
+    def stats(self, *, hours: int = 24) -> Stats:
+        """Counts, ages and the tally of the last hours."""
+        counts, oldest, tallies, workers = self._read(
+            [
+                Statement(sql.UNFINISHED),
+                Statement(sql.OLDEST_PENDING, {"types": names_json(JOB_TYPES)}),
+                Statement(sql.TALLIES, {"hours": hours}),
+                Statement(sql.WORKERS),
+            ]
+        )
+        return Stats(
+            at=oldest[0]["now"],
+            unfinished={(row["type"], Status(row["status"])): row["jobs"] for row in counts},
+            oldest_pending_at=oldest[0]["at"],
+            tallies=tuple(to_tally(row) for row in tallies),
+            workers=tuple(to_worker_seen(row) for row in workers),
+        )
+
+    # --- assets --------------------------------------------------------------------------------------------
+    def add_asset(self, asset: Asset) -> Asset:
+        """Remember an upload that is about to begin; repeats are safe."""
+        params = {name: getattr(asset, name) for name in ("id", "owner", "filename", "content_type", "size_bytes")}
+        return to_asset(self._run([Statement(sql.ADD_ASSET, params), Statement(sql.ASSET, {"id": asset.id})])[1][0])
+
+    def asset_ready(self, asset_id: str, *, sha256: str | None) -> Asset:
+        """The bytes are all there."""
+        rows = self._run([Statement(sql.ASSET_READY, {"id": asset_id, "sha256": sha256})])[0]
+        if not rows:
+            raise NotFound(f"There is no upload {asset_id}; begin with POST /api/uploads.")
+        return to_asset(rows[0])
+
+    def asset(self, asset_id: str) -> Asset | None:
+        """An upload by id."""
+        rows = self._read([Statement(sql.ASSET, {"id": asset_id})])[0]
+        return to_asset(rows[0]) if rows else None
+
+    def save_ledger(self, asset_id: str, ledger: dict[str, Any]) -> None:
+        """Keep an analysis with the file it was made from."""
+        self._run([Statement(sql.SAVE_LEDGER, {"id": asset_id, "ledger": json.dumps(ledger)})])
+
+    def delete_asset(self, asset_id: str) -> bool:
+        """Forget an upload; False when there was none. Raises `Conflict` while an unfinished job needs it."""
+        gone, left = self._run(
+            [
+                Statement(sql.PRUNE_ASSETS, {"ids": json.dumps([asset_id])}),
+                Statement(sql.ASSET, {"id": asset_id}),
+            ]
+        )
+        if left:
+            raise Conflict(f"Upload {asset_id} is needed by an unfinished job; cancel that job first.")
+        return bool(gone)
+
+    # --- owners --------------------------------------------------------------------------------------------
+    def claim(self, request: ClaimRequest) -> Job | None:
+        """Own the next job of the worker's types, or None. Also moves due jobs to pending."""
+        rows = self._run(_claim(request))[-1]
+        return Job.from_row(rows[0]) if rows else None
+
+    def heartbeat(self, worker: Worker, beats: Sequence[Beat], *, lease_s: float) -> Sequence[Owned]:
+        """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost."""
+        lease = int(lease_s * 1000)
+        about: Bound = {"worker": worker.id, "beats": json.dumps([beat_json(beat) for beat in beats]), "lease": lease}
+        seen: Bound = {
+            "worker": worker.id,
+            "host": worker.host,
+            "version": worker.version,
+            "types": names_json(worker.types),
+            "slots": worker.slots,
+            "running": len(beats),
+        }
+        _, rows, _, _ = self._run(
+            [
+                Statement(sql.LINES, about),
+                Statement(sql.HEARTBEAT, about),
+                Statement(sql.RELEASE_UNKNOWN, about),
+                Statement(sql.WORKER_SEEN, seen),
+            ]
+        )
+        return _owned(rows, worker.id)
+
+    def control(self, worker_id: str) -> Sequence[Owned]:
+        """Which jobs the worker owns and which of them are to be cancelled; writes nothing."""
+        return _owned(self._read([Statement(sql.CONTROL, {"worker": worker_id})])[0], worker_id)
+
+    def finish(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        lines: Sequence[Line] = (),
+        next: ClaimRequest | None = None,
+    ) -> Finished:
+        """End an attempt and, with `next`, claim another job in the same round trip."""
+        failure = outcome.failure
+        params: Bound = _fence(claim) | {
+            "word": outcome.word,
+            "retry": int(failure is not None and failure.kind in RETRIED),
+            "result": None if outcome.result is None else json.dumps(outcome.result),
+            "outputs": json.dumps([asdict(output) for output in outcome.outputs]),
+            "error": None if failure is None else json.dumps(failure.as_json(claim.attempt)),
+            "stage": None if failure is None else failure.stage,
+            "last_line": max((line.n for line in lines), default=0),
+        }
+        batch = [
+            *_lines(claim, lines),
+            Statement(sql.FINISH, params),
+            *_TEND,
+            Statement(sql.CONFIRM, {"id": claim.job_id, "finish": params["finish"]}),
+        ]
+        confirmed_at = len(batch) - 1
+        results = self._run([*batch, *(_claim(next) if next else ())])
+        job = _confirmed(claim, results[confirmed_at])
+        claimed = results[-1] if next else []
+        return Finished(job, Job.from_row(claimed[0]) if claimed else None)
+
+    def release(self, claim: Claim, *, lines: Sequence[Line] = ()) -> Job:
+        """Give a job back unharmed: it costs no failure."""
+        fence = _fence(claim)
+        rows = self._run(
+            [
+                *_lines(claim, lines),
+                Statement(sql.RELEASE, fence),
+                *_TEND,
+                Statement(sql.CONFIRM, {"id": claim.job_id, "finish": fence["finish"]}),
+            ]
+        )[-1]
+        return _confirmed(claim, rows)
+
+    def add_children(self, claim: Claim, children: Sequence[NewJob]) -> Sequence[Job]:
+        """Children of a running job, once per `child_key`."""
+        fence = _fence(claim)
+        keys = json.dumps([child.child_key for child in children])
+        owner, *_, rows = self._run(
+            [
+                Statement(sql.OWNER, fence),
+                *_insertions(children, owner=claim),
+                *_TEND,
+                Statement(sql.CHILDREN_BY_KEY, {"keys": keys, "parent": claim.job_id}),
+            ]
+        )
+        if not owner:
+            raise _lost(claim)
+        if len(rows) < len(children):
+            there = {row["child_key"] for row in rows}
+            raise self._refusal(next(child for child in children if child.child_key not in there))
+        return [Job.from_row(row) for row in rows]
+
+    # --- janitor -------------------------------------------------------------------------------------------
+    def reap(self) -> Sequence[Job]:
+        """Take jobs whose lease has run out from their owners; each costs its job one failure."""
+        return [Job.from_row(row) for row in self._run([Statement(sql.REAP), *_TEND])[0]]
+
+    def tend(self) -> None:
+        """Promote due jobs and finish what a family still owes."""
+        self._run([Statement(sql.PROMOTE), Statement(sql.PARENT_TIMEOUT), *_TEND])
+
+    def prunable(self, *, older_than_s: float, limit: int = 100) -> Pruned:
+        """Ended jobs and assets nobody needs, oldest first, from where the last walk stopped."""
+        params = {"age": int(older_than_s * 1000), "limit": limit}
+        jobs, assets = self._read([Statement(sql.PRUNABLE, params), Statement(sql.PRUNABLE_ASSETS, params)])
+        at_the_end = len(jobs) < limit or jobs[-1]["young"]
+        return Pruned(
+            job_ids=tuple(row["id"] for row in jobs if row["old"]),
+            asset_ids=tuple(row["id"] for row in assets),
+            walked_to=0 if at_the_end else jobs[-1]["seq"],
+        )
+
+    def prune(self, pruned: Pruned) -> int:
+        """Delete those rows and their history; returns how many jobs went."""
+        ids = json.dumps(pruned.job_ids)
+        gone = self._run(
+            [
+                Statement(sql.PRUNE_EVENTS, {"ids": ids}),
+                Statement(sql.PRUNE_JOBS, {"ids": ids}),
+                Statement(sql.PRUNE_ASSETS, {"ids": json.dumps(pruned.asset_ids)}),
+                Statement(sql.WALK, {"name": "prune", "seq": pruned.walked_to}),
+            ]
+        )[1]
+        return len(gone)
+
+    def check(self) -> int:
+        """Read the database's clock (milliseconds UTC)."""
+        return int(self._read([Statement(sql.CLOCK)])[0][0]["now"])
+
+
+def _insertions(jobs: Sequence[NewJob], owner: Claim | None = None) -> list[Statement]:
+    fence: Bound = {"attempt": owner.attempt, "worker": owner.worker_id} if owner else {"attempt": None, "worker": None}
+    generations: dict[str | None, int] = {}
+    for job in jobs:
+        generations[job.id] = generations.get(job.parent_id, -1) + 1
+    deepest = max(generations.values())
+    if deepest >= MAX_DEPTH or (deepest > 0 and jobs[0].parent_id is not None):
+        raise Invalid(f"Families are at most {MAX_DEPTH} levels deep, and a child that joins later brings no children.")
+    parents = {job.parent_id for job in jobs}
+    return [
+        Statement(
+            sql.INSERT,
+            {
+                **fence,
+                "max_depth": MAX_DEPTH,
+                "jobs": json.dumps(
+                    [new_row(job, job.id in parents) for job in jobs if generations[job.id] == generation]
+                ),
+            },
+        )
+        for generation in range(deepest + 1)
+    ]
+
+
+def _window(where: JobFilter, top: bool) -> str | None:
+    if where.parent_id is not None and not top:
+        return "parent"
+    if where.status is Status.RUNNING:
+        return "running"
+    if where.status in {Status.FAILED, Status.DEAD_LETTER}:
+        return "bad"
+    return "live" if where.status is not None and where.status not in TERMINAL else None
+
+
+def _claim(request: ClaimRequest) -> tuple[Statement, Statement]:
+    params: Bound = {
+        "token": request.token,
+        "worker": request.worker.id,
+        "types": names_json(request.worker.types),
+        "lease": int(request.lease_s * 1000),
+    }
+    return Statement(sql.PROMOTE), Statement(sql.CLAIM, params)
+
+
+def _fence(claim: Claim) -> dict[str, str | int | float | None]:
+    """The fence of an owner's write, and the token by which its repeat is recognised."""
+    return {
+        "id": claim.job_id,
+        "attempt": claim.attempt,
+        "worker": claim.worker_id,
+        "finish": f"{claim.worker_id}/{claim.attempt}",
+    }
+
+
+def _lines(claim: Claim, lines: Sequence[Line]) -> list[Statement]:
+    if not lines:
+        return []
+    beats = json.dumps([beat_json(Beat(claim, lines=tuple(lines)))])
+    return [Statement(sql.LINES, {"worker": claim.worker_id, "beats": beats})]
+
+
+def _owned(rows: Sequence[Row], worker_id: str) -> list[Owned]:
+    return [Owned(Claim(row["id"], row["attempt"], worker_id), bool(row["cancel"])) for row in rows]
+
+
+def _confirmed(claim: Claim, rows: Sequence[Row]) -> Job:
+    if not rows:
+        raise _lost(claim)
+    return Job.from_row(rows[0])
+
+
+def _lost(claim: Claim) -> ClaimLost:
+    return ClaimLost(f"Attempt {claim.attempt} of job {claim.job_id} is no longer owned by worker {claim.worker_id}.")
+
+
+def _no_job(job_id: str) -> NotFound:
+    return NotFound(f"There is no job {job_id}; it may have been deleted after its retention time.")

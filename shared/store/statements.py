@@ -1,0 +1,366 @@
+"""Every statement of the queue, written once for SQLite and libSQL.
+
+Named parameters; JSON arrays carry lists; time is the database's own. A write of an owner carries its fence
+(id, attempt, worker id, status running) in its WHERE. `shared/store/sql.py` puts them into atomic batches.
+"""
+
+from __future__ import annotations
+
+from shared.job import PHASES, TERMINAL
+
+NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+_TERMINAL = "('completed', 'failed', 'dead_letter', 'cancelled')"
+assert set(_TERMINAL.strip("()").replace("'", "").split(", ")) == TERMINAL
+_LEFT = "pre_left + core_left + post_left"
+_OWNED = "id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'"
+_CANCELLED = (
+    "json_object('code', 'cancelled', 'kind', 'cancelled', 'stage', stage, 'attempt', attempt, "
+    "'message', 'Cancelled on request.')"
+)
+#: Full jitter: a random delay up to 2 s doubled per failure so far, at most 5 minutes.
+_BACKOFF = "ABS(RANDOM() % (1 + MIN(300000, 2000 << MIN(failures, 12))))"
+
+# --- creation -----------------------------------------------------------------------------------------------
+#: One generation of new jobs as a JSON array. A child whose parent takes no more of its phase is left out.
+INSERT = f"""
+INSERT INTO job (id, type, status, priority, phase, parent_id, child_key, depth, retry_of, params, result, outputs,
+  attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
+  idempotency_key, request_hash, webhook_url, tags, on_child_failure, own_work, open_phase, stopping,
+  children_total, children_done, children_failed, pre_left, core_left, post_left)
+SELECT v ->> 'id', v ->> 'type',
+  CASE
+    WHEN v ->> 'status' IS NOT NULL THEN v ->> 'status'
+    WHEN p.id IS NOT NULL AND p.open_phase < v ->> 'phase_index' THEN 'waiting'
+    WHEN NOT v ->> 'own_work' THEN 'waiting_children'
+    WHEN v ->> 'run_at' > {NOW} THEN 'scheduled'
+    ELSE 'pending'
+  END,
+  v ->> 'priority', v ->> 'phase', v ->> 'parent_id', v ->> 'child_key', COALESCE(p.depth + 1, 0), v ->> 'retry_of',
+  v ->> 'params', v ->> 'result', v ->> 'outputs', 0, 0, v ->> 'max_failures', v ->> 'timeout_s', 0, v ->> 'run_at',
+  {NOW}, {NOW}, CASE WHEN v ->> 'status' = 'completed' THEN {NOW} END, v ->> 'caller', v ->> 'idempotency_key',
+  v ->> 'request_hash', v ->> 'webhook_url', v ->> 'tags', v ->> 'on_child_failure', v ->> 'own_work', -1, 0,
+  0, 0, 0, 0, 0, 0
+FROM (SELECT value AS v, key AS place FROM json_each(:jobs)) LEFT JOIN job AS p ON p.id = v ->> 'parent_id'
+WHERE v ->> 'parent_id' IS NULL OR (
+  p.status NOT IN {_TERMINAL} AND p.stopping = 0 AND p.cancel_requested_at IS NULL
+  AND p.open_phase <= v ->> 'phase_index' AND p.depth + 1 < :max_depth
+  AND (:attempt IS NULL OR (p.attempt = :attempt AND p.worker_id = :worker AND p.status = 'running')))
+ORDER BY place
+ON CONFLICT DO NOTHING
+"""
+BY_ID_OR_KEY = """
+SELECT * FROM job WHERE id = :id
+UNION ALL SELECT * FROM (SELECT * FROM job WHERE caller = :caller AND idempotency_key = :key AND id <> :id LIMIT 1)
+"""
+CHILDREN_BY_KEY = """
+SELECT j.* FROM json_each(:keys) AS k JOIN job AS j ON j.parent_id = :parent AND j.child_key = k.value ORDER BY k.key
+"""
+
+# --- reading ------------------------------------------------------------------------------------------------
+#: `ahead` counts at most 101 jobs; `queue_run_ms` and `queue_slots` feed the estimate of a waiting job.
+GET = f"""
+SELECT j.*,
+  CASE WHEN j.status = 'pending' THEN (
+    SELECT COUNT(*) FROM (
+      SELECT 1 FROM json_each(:types) AS k JOIN job AS q
+        ON q.status = 'pending' AND q.type = k.value AND q.priority > j.priority
+      UNION ALL
+      SELECT 1 FROM json_each(:types) AS k JOIN job AS q
+        ON q.status = 'pending' AND q.type = k.value AND q.priority = j.priority AND q.seq < j.seq
+      LIMIT 101)) END AS ahead,
+  CASE WHEN j.status = 'pending' THEN (
+    SELECT SUM(run_ms) / SUM(jobs) FROM tally
+    WHERE hour >= {NOW} / 3600000 - 24 AND type = j.type AND status = 'completed') END AS queue_run_ms,
+  CASE WHEN j.status = 'pending' THEN (
+    SELECT SUM(slots) FROM worker WHERE seen_at > {NOW} - 90000) END AS queue_slots
+FROM job AS j WHERE j.id = :id
+"""
+ROW = "SELECT * FROM job WHERE id = :id"
+CHILDREN = "SELECT * FROM job WHERE parent_id = :id"
+FAMILY = """
+WITH RECURSIVE up(id, parent_id) AS (
+    SELECT id, parent_id FROM job WHERE id = :id
+    UNION ALL SELECT p.id, p.parent_id FROM up JOIN job AS p ON p.id = up.parent_id),
+  down(id) AS (
+    SELECT id FROM up WHERE parent_id IS NULL
+    UNION ALL SELECT c.id FROM down JOIN job AS c ON c.parent_id = down.id)
+SELECT j.* FROM down JOIN job AS j ON j.id = down.id ORDER BY j.seq
+"""
+#: The whole family below a job, and whether anything in it still runs or is still needed by a retry of it.
+DESCENDANTS = f"""
+WITH RECURSIVE down(id) AS (
+  SELECT id FROM job WHERE id = :id UNION ALL SELECT c.id FROM down JOIN job AS c ON c.parent_id = down.id)
+SELECT j.id, j.status IN {_TERMINAL} AS ended,
+  EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id AND r.parent_id IS NOT NULL AND r.attempt = 0
+    AND r.status = 'completed') AS carried
+FROM down JOIN job AS j ON j.id = down.id ORDER BY j.seq
+"""
+RUNNING = "SELECT * FROM job INDEXED BY job_running WHERE status = 'running' ORDER BY seq"
+_WINDOWS = {
+    None: "job WHERE seq < :before",
+    "parent": "job WHERE parent_id = :parent_id AND seq < :before",
+    "live": "job INDEXED BY job_live WHERE completed_at IS NULL AND seq < :before",
+    "running": "job INDEXED BY job_running WHERE status = 'running' AND seq < :before",
+    "bad": "job INDEXED BY job_bad WHERE status IN ('failed', 'dead_letter') AND seq < :before",
+}
+_MATCHES = """
+(:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type) AND (NOT :top OR parent_id IS NULL)
+AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+"""
+#: Newest first, out of a window of at most 2,000 rows.
+LIST = {
+    name: f"SELECT * FROM (SELECT * FROM {window} ORDER BY seq DESC LIMIT 2000) WHERE {_MATCHES} LIMIT :limit"
+    for name, window in _WINDOWS.items()
+}
+#: Where the window ends, for a page that came out short.
+LIST_END = {
+    name: f"SELECT seq FROM {window} ORDER BY seq DESC LIMIT 1 OFFSET 1999" for name, window in _WINDOWS.items()
+}
+EVENTS_OF_JOB = """
+SELECT * FROM event WHERE job_id = :id AND id > :after AND level IN (SELECT value FROM json_each(:levels))
+ORDER BY id LIMIT :limit
+"""
+EVENTS = """
+SELECT * FROM event WHERE id > :after AND level IN (SELECT value FROM json_each(:levels)) ORDER BY id LIMIT :limit
+"""
+LAST_EVENT = "SELECT COALESCE(MAX(id), 0) AS id FROM event"
+UNFINISHED = """
+SELECT type, status, COUNT(*) AS jobs FROM
+  (SELECT type, status FROM job INDEXED BY job_live WHERE completed_at IS NULL ORDER BY seq LIMIT 2000)
+GROUP BY type, status
+"""
+OLDEST_PENDING = f"""
+SELECT MIN(created_at) AS at, {NOW} AS now FROM json_each(:types) AS k JOIN job AS j
+ON j.seq = (SELECT seq FROM job WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 1)
+"""
+TALLIES = f"SELECT * FROM tally WHERE hour > {NOW} / 3600000 - :hours ORDER BY hour, type, status"
+WORKERS = f"SELECT * FROM worker WHERE seen_at > {NOW} - 600000 ORDER BY started_at"
+CLOCK = f"SELECT {NOW} AS now"
+
+# --- steering -----------------------------------------------------------------------------------------------
+PATCH = f"""
+UPDATE job SET
+  priority = COALESCE(:priority, priority),
+  tags = COALESCE(:tags, tags),
+  run_at = COALESCE(:run_at, run_at),
+  status = CASE WHEN :run_at IS NOT NULL THEN 'scheduled' ELSE status END,
+  updated_at = {NOW}
+WHERE id = :id AND status IN ('scheduled', 'waiting', 'pending', 'retrying')
+  AND (:run_at IS NULL OR status <> 'waiting')
+"""
+#: A job without a live lease is cancelled at once; a running one is asked to stop.
+CANCEL = f"""
+UPDATE job SET
+  cancel_requested_at = COALESCE(cancel_requested_at, {NOW}),
+  stopping = CASE WHEN stopping = 0 AND {_LEFT} > 0 THEN 1 ELSE stopping END,
+  status = CASE
+    WHEN status = 'waiting_children' OR (status = 'running' AND lease_until > {NOW}) THEN status
+    WHEN status = 'running' AND {_LEFT} > 0 THEN 'waiting_children' ELSE 'cancelled' END,
+  error = CASE
+    WHEN status = 'waiting_children' OR (status = 'running' AND (lease_until > {NOW} OR {_LEFT} > 0)) THEN error
+    ELSE {_CANCELLED} END,
+  completed_at = CASE
+    WHEN status = 'waiting_children' OR (status = 'running' AND (lease_until > {NOW} OR {_LEFT} > 0)) THEN NULL
+    ELSE {NOW} END,
+  updated_at = {NOW}
+WHERE id = :id AND status NOT IN {_TERMINAL}
+"""
+
+# --- owners -------------------------------------------------------------------------------------------------
+CLAIMABLE = f"""
+SELECT 1 FROM json_each(:types) AS k
+WHERE EXISTS (SELECT 1 FROM job WHERE status = 'pending' AND type = k.value)
+UNION ALL SELECT 1 FROM (SELECT 1 FROM job WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW} LIMIT 1)
+UNION ALL SELECT 1 FROM job WHERE claim_token = :token
+LIMIT 1
+"""
+PROMOTE = f"""
+UPDATE job SET status = 'pending', updated_at = {NOW}
+WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW}
+"""
+#: Safe to repeat with the same token: the token finds its job again, and a late repeat finds nothing.
+CLAIM = f"""
+UPDATE job SET
+  attempt = attempt + (status = 'pending'),
+  status = 'running', claim_token = :token, worker_id = :worker, finish_token = NULL,
+  stage = NULL, stage_index = NULL, stage_count = NULL, progress = NULL, progress_current = NULL,
+  progress_total = NULL, eta_s = NULL, error = NULL, result = NULL, last_line = 0, run_at = NULL,
+  started_at = COALESCE(started_at, {NOW}),
+  updated_at = {NOW},
+  lease_until = CASE WHEN status = 'pending' THEN {NOW} + :lease ELSE lease_until END
+WHERE seq = COALESCE(
+    (SELECT seq FROM job WHERE claim_token = :token),
+    (SELECT j.seq FROM json_each(:types) AS k JOIN job AS j ON j.seq =
+       (SELECT seq FROM job WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 1)
+     ORDER BY j.priority DESC, j.seq LIMIT 1))
+  AND ((status = 'pending' AND claim_token IS NOT :token)
+    OR (status = 'running' AND claim_token = :token AND lease_until > {NOW}))
+RETURNING *
+"""
+WORKER_SEEN = f"""
+INSERT INTO worker (id, host, version, types, slots, running, started_at, seen_at)
+VALUES (:worker, :host, :version, :types, :slots, :running, {NOW}, {NOW})
+ON CONFLICT (id) DO UPDATE SET running = excluded.running, seen_at = excluded.seen_at
+"""
+#: Lines are numbered per attempt, so a repeat inserts nothing twice. Runs before `last_line` moves.
+LINES = f"""
+INSERT INTO event (job_id, attempt, line, at, level, kind, message, data)
+SELECT j.id, j.attempt, l.value ->> 'n', {NOW}, l.value ->> 'level', l.value ->> 'kind', l.value ->> 'message',
+  CASE WHEN l.value -> 'data' <> 'null' THEN l.value -> 'data' END
+FROM json_each(:beats) AS b
+CROSS JOIN job AS j ON j.id = b.value ->> 'id' AND j.attempt = b.value ->> 'attempt'
+  AND j.worker_id = :worker AND j.status = 'running'
+CROSS JOIN json_each(b.value, '$.lines') AS l
+WHERE l.value ->> 'n' > j.last_line
+"""
+#: Renews leases that still hold, never one that ran out.
+HEARTBEAT = f"""
+UPDATE job SET
+  lease_until = {NOW} + :lease,
+  updated_at = CASE WHEN stage IS NOT b.value ->> 'stage' OR progress_current IS NOT b.value ->> 'current'
+    OR last_line < b.value ->> 'last_line' THEN {NOW} ELSE updated_at END,
+  stage = b.value ->> 'stage', stage_index = b.value ->> 'stage_index', stage_count = b.value ->> 'stage_count',
+  progress = b.value ->> 'percent', progress_current = b.value ->> 'current', progress_total = b.value ->> 'total',
+  eta_s = b.value ->> 'eta_s',
+  last_line = MAX(last_line, b.value ->> 'last_line')
+FROM json_each(:beats) AS b
+WHERE job.id = b.value ->> 'id' AND job.attempt = b.value ->> 'attempt' AND job.worker_id = :worker
+  AND job.status = 'running' AND job.lease_until > {NOW}
+RETURNING id, attempt, cancel_requested_at IS NOT NULL AS cancel
+"""
+#: Jobs that carry this worker's id but that it does not know of (a claim whose reply was lost): back they go.
+RELEASE_UNKNOWN = f"""
+UPDATE job SET
+  status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' WHEN {_LEFT} > 0 THEN 'waiting_children'
+    ELSE 'cancelled' END,
+  error = CASE WHEN cancel_requested_at IS NOT NULL AND {_LEFT} = 0 THEN {_CANCELLED} END,
+  completed_at = CASE WHEN cancel_requested_at IS NOT NULL AND {_LEFT} = 0 THEN {NOW} END,
+  updated_at = {NOW}
+WHERE worker_id = :worker AND status = 'running' AND lease_until < {NOW} + :lease - 15000
+  AND id NOT IN (SELECT value ->> 'id' FROM json_each(:beats))
+"""
+CONTROL = """
+SELECT id, attempt, cancel_requested_at IS NOT NULL AS cancel FROM job WHERE worker_id = :worker AND status = 'running'
+"""
+_RETRIES = ":retry AND failures + 1 < max_failures"
+#: What an attempt's end makes of the job: its own word first, then a cancel that was asked for, then its children.
+_END = f"""CASE
+    WHEN :word = 'completed' AND {_LEFT} = 0 AND child_error IS NULL THEN 'completed'
+    WHEN :word = 'completed' AND {_LEFT} > 0 THEN 'waiting_children'
+    WHEN :word <> 'completed' AND cancel_requested_at IS NULL AND {_RETRIES} THEN 'retrying'
+    WHEN {_LEFT} > 0 THEN 'waiting_children'
+    WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+    WHEN :retry THEN 'dead_letter'
+    ELSE 'failed'
+  END"""
+_ENDED = f"({_END}) IN {_TERMINAL}"
+FINISH = f"""
+UPDATE job SET
+  status = {_END},
+  finish_token = :finish,
+  result = :result,
+  outputs = :outputs,
+  error = CASE
+    WHEN :word = 'completed' THEN CASE WHEN {_LEFT} = 0 THEN child_error END
+    WHEN cancel_requested_at IS NOT NULL THEN {_CANCELLED}
+    ELSE :error END,
+  failures = failures + (:retry AND cancel_requested_at IS NULL),
+  run_at = CASE WHEN ({_END}) = 'retrying' THEN {NOW} + {_BACKOFF} END,
+  stopping = CASE WHEN :word <> 'completed' AND ({_END}) = 'waiting_children' AND stopping = 0 THEN 1
+    ELSE stopping END,
+  stage = COALESCE(:stage, stage),
+  progress = CASE WHEN :word = 'completed' THEN 100.0 ELSE progress END,
+  eta_s = NULL,
+  last_line = MAX(last_line, :last_line),
+  completed_at = CASE WHEN {_ENDED} THEN {NOW} END,
+  updated_at = {NOW}
+WHERE {_OWNED} AND (:word <> 'cancelled' OR cancel_requested_at IS NOT NULL)
+"""
+RELEASE = f"""
+UPDATE job SET
+  status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' WHEN {_LEFT} > 0 THEN 'waiting_children'
+    ELSE 'cancelled' END,
+  error = CASE WHEN cancel_requested_at IS NOT NULL AND {_LEFT} = 0 THEN {_CANCELLED} END,
+  completed_at = CASE WHEN cancel_requested_at IS NOT NULL AND {_LEFT} = 0 THEN {NOW} END,
+  finish_token = :finish, eta_s = NULL, updated_at = {NOW}
+WHERE {_OWNED}
+"""
+OWNER = f"SELECT 1 FROM job WHERE {_OWNED}"
+CONFIRM = "SELECT * FROM job WHERE id = :id AND finish_token = :finish"
+
+# --- janitor ------------------------------------------------------------------------------------------------
+_REAP_RETRIES = "cancel_requested_at IS NULL AND failures + 1 < max_failures"
+REAP = f"""
+UPDATE job SET
+  status = CASE WHEN {_REAP_RETRIES} THEN 'retrying' WHEN {_LEFT} > 0 THEN 'waiting_children'
+    WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'dead_letter' END,
+  error = CASE WHEN cancel_requested_at IS NOT NULL THEN {_CANCELLED} ELSE
+    json_object('code', 'worker_lost', 'kind', 'worker_lost', 'stage', stage, 'attempt', attempt, 'message',
+      'The worker that ran this job stopped answering; it was taken away from it.') END,
+  failures = failures + (cancel_requested_at IS NULL),
+  run_at = CASE WHEN {_REAP_RETRIES} THEN {NOW} + {_BACKOFF} END,
+  stopping = CASE WHEN NOT ({_REAP_RETRIES}) AND {_LEFT} > 0 AND stopping = 0 THEN 1 ELSE stopping END,
+  completed_at = CASE WHEN NOT ({_REAP_RETRIES}) AND {_LEFT} = 0 THEN {NOW} END,
+  eta_s = NULL,
+  updated_at = {NOW}
+WHERE status = 'running' AND lease_until <= {NOW}
+RETURNING *
+"""
+PARENT_TIMEOUT = f"""
+UPDATE job SET
+  stopping = 1,
+  child_error = json_object('code', 'timeout', 'kind', 'timeout', 'stage', NULL, 'attempt', attempt, 'message',
+    'The job and its children together took longer than ' || CAST(timeout_s AS INTEGER) || ' s; raise timeout_s.'),
+  updated_at = {NOW}
+WHERE status = 'waiting_children' AND stopping = 0
+  AND created_at + CAST(timeout_s * 1000 AS INTEGER) <= {NOW}
+"""
+CASCADE = f"UPDATE job SET stopping = 2, updated_at = {NOW} WHERE stopping = 1"
+ADVANCE = f"""
+UPDATE job SET open_phase = CASE WHEN pre_left > 0 THEN 0 WHEN core_left > 0 THEN 1 ELSE 2 END, updated_at = {NOW}
+WHERE stopping = 0 AND status NOT IN ('waiting', 'scheduled')
+  AND pre_left + core_left + post_left > 0
+  AND CASE open_phase WHEN 0 THEN pre_left WHEN 1 THEN core_left WHEN 2 THEN post_left ELSE 0 END = 0
+"""
+SETTLE = f"""
+UPDATE job SET
+  status = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+    WHEN COALESCE(error, child_error) IS NOT NULL THEN 'failed' ELSE 'completed' END,
+  error = CASE WHEN cancel_requested_at IS NOT NULL THEN {_CANCELLED} ELSE COALESCE(error, child_error) END,
+  progress = CASE WHEN cancel_requested_at IS NULL AND COALESCE(error, child_error) IS NULL THEN 100.0
+    ELSE progress END,
+  completed_at = {NOW}, updated_at = {NOW}
+WHERE status = 'waiting_children' AND {_LEFT} = 0
+"""
+PRUNABLE = f"""
+SELECT j.seq, j.id,
+  j.completed_at < {NOW} - :age AND (p.id IS NULL OR p.completed_at < {NOW} - :age)
+    AND NOT EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id) AS old,
+  j.created_at >= {NOW} - :age AS young
+FROM job AS j LEFT JOIN job AS p ON p.id = j.parent_id
+WHERE j.seq > COALESCE((SELECT seq FROM walk WHERE name = 'prune'), 0) ORDER BY j.seq LIMIT :limit
+"""
+PRUNABLE_ASSETS = f"""
+SELECT id FROM asset AS a WHERE created_at < {NOW} - :age
+  AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_live WHERE completed_at IS NULL AND instr(params, a.id) > 0)
+ORDER BY created_at LIMIT :limit
+"""
+PRUNE_EVENTS = "DELETE FROM event WHERE job_id IN (SELECT value FROM json_each(:ids))"
+PRUNE_JOBS = f"DELETE FROM job WHERE id IN (SELECT value FROM json_each(:ids)) AND status IN {_TERMINAL} RETURNING id"
+PRUNE_ASSETS = """
+DELETE FROM asset WHERE id IN (SELECT value FROM json_each(:ids))
+  AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_live WHERE completed_at IS NULL AND instr(params, asset.id) > 0)
+RETURNING id
+"""
+WALK = "INSERT INTO walk (name, seq) VALUES (:name, :seq) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"
+
+# --- assets -------------------------------------------------------------------------------------------------
+ADD_ASSET = f"""
+INSERT INTO asset (id, owner, filename, content_type, size_bytes, state, created_at)
+VALUES (:id, :owner, :filename, :content_type, :size_bytes, 'uploading', {NOW}) ON CONFLICT DO NOTHING
+"""
+ASSET = "SELECT * FROM asset WHERE id = :id"
+ASSET_READY = "UPDATE asset SET state = 'ready', sha256 = COALESCE(:sha256, sha256) WHERE id = :id RETURNING *"
+SAVE_LEDGER = "UPDATE asset SET ledger = :ledger WHERE id = :id"
+
+assert PHASES == ("pre", "core", "post")  # the columns *_left and the CASEs on phase spell them out

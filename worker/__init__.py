@@ -1,0 +1,1 @@
+"""The background side: claims jobs, runs their stages, proves what it did."""
