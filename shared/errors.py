@@ -99,6 +99,12 @@ class Busy(Unavailable):
     code = "busy"
 
 
+class Refused(SpoolError):
+    """The database refused a write that would break its rules: a fault of ours, not of the caller."""
+
+    code = "refused"
+
+
 class DeadlineExceeded(SpoolError):
     """The request took longer than its time limit."""
 

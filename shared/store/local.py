@@ -13,7 +13,7 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from shared.errors import Busy, Unavailable
+from shared.errors import Busy, Refused, Unavailable
 from shared.job import Job
 from shared.store import statements as sql
 from shared.store.migrations import migrations
@@ -50,10 +50,8 @@ class LocalJobStore(SqlJobStore):
     def migrate(self) -> Sequence[str]:
         """Apply the migrations that are missing, under the write lock."""
         with self._connection() as connection, self._transaction(connection, "EXCLUSIVE"):
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at INTEGER NOT NULL)"
-            )
-            applied = {row["name"] for row in connection.execute("SELECT name FROM migration")}
+            connection.execute(sql.MIGRATION_TABLE)
+            applied = {row["name"] for row in connection.execute(sql.MIGRATIONS)}
             missing = {name: statements for name, statements in migrations().items() if name not in applied}
             for name, statements in missing.items():
                 for statement in statements:
@@ -65,7 +63,7 @@ class LocalJobStore(SqlJobStore):
         """The migrations that this database lacks."""
         with self._connection() as connection:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchone()
-            applied = {row["name"] for row in connection.execute("SELECT name FROM migration")} if known else set()
+            applied = {row["name"] for row in connection.execute(sql.MIGRATIONS)} if known else set()
         return [name for name in migrations() if name not in applied]
 
     def close(self) -> None:
@@ -99,7 +97,9 @@ class LocalJobStore(SqlJobStore):
         try:
             yield connection
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+            if isinstance(error, sqlite3.IntegrityError):
+                raise Refused(str(error)) from error
+            if isinstance(error, sqlite3.ProgrammingError):
                 raise
             raise _unavailable(error, self._path) from error
         finally:

@@ -20,6 +20,9 @@ _CANCELLED = (
 #: Full jitter: a random delay up to 2 s doubled per failure so far, at most 5 minutes.
 _BACKOFF = "ABS(RANDOM() % (1 + MIN(300000, 2000 << MIN(failures, 12))))"
 
+MIGRATION_TABLE = "CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at INTEGER NOT NULL)"
+MIGRATIONS = "SELECT name FROM migration"
+
 # --- creation -----------------------------------------------------------------------------------------------
 #: One generation of new jobs as a JSON array. A child whose parent takes no more of its phase is left out.
 INSERT = f"""
@@ -345,7 +348,10 @@ SELECT id FROM asset AS a WHERE created_at < {NOW} - :age
   AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_live WHERE completed_at IS NULL AND instr(params, a.id) > 0)
 ORDER BY created_at LIMIT :limit
 """
-PRUNE_EVENTS = "DELETE FROM event WHERE job_id IN (SELECT value FROM json_each(:ids))"
+#: The newest event stays until a newer one is there, so that ids never come back.
+PRUNE_EVENTS = """
+DELETE FROM event WHERE job_id IN (SELECT value FROM json_each(:ids)) AND id < (SELECT MAX(id) FROM event)
+"""
 PRUNE_JOBS = f"DELETE FROM job WHERE id IN (SELECT value FROM json_each(:ids)) AND status IN {_TERMINAL} RETURNING id"
 PRUNE_ASSETS = """
 DELETE FROM asset WHERE id IN (SELECT value FROM json_each(:ids))

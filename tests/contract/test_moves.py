@@ -2,11 +2,11 @@
 
 import itertools
 import re
-import sqlite3
 from pathlib import Path
 
 import pytest
 
+from shared.errors import Refused
 from shared.job import MOVES, TERMINAL, Status
 from shared.store.sql import Statement
 from tests.contract.factory import (
@@ -33,7 +33,7 @@ ILLEGAL = [(old, new) for old, new in itertools.permutations(Status, 2) if new n
 def test_the_database_refuses_a_move_that_is_not_in_the_table(store, old, new):
     """Even a statement without any guard cannot make an illegal move."""
     job_id, _ = in_state(store, old)
-    with pytest.raises(sqlite3.IntegrityError, match="illegal move"):
+    with pytest.raises(Refused, match="illegal move"):
         store._run([Statement("UPDATE job SET status = :new WHERE id = :id", {"id": job_id, "new": new})])
     assert status(store, job_id) is old
 
@@ -41,7 +41,7 @@ def test_the_database_refuses_a_move_that_is_not_in_the_table(store, old, new):
 @pytest.mark.parametrize("new", sorted(set(Status) - MOVES[None]))
 def test_the_database_refuses_to_create_a_job_in_another_state(store, new):
     """Creation is a move like any other."""
-    with pytest.raises(sqlite3.IntegrityError, match="illegal move"):
+    with pytest.raises(Refused, match="illegal move"):
         create(store, job(status=new))
 
 

@@ -173,6 +173,8 @@ def test_finish_claims_the_next_job_in_the_same_round_trip(store, counting):
 def test_a_worker_is_offered_only_types_it_can_run(store):
     """During a deploy an old worker leaves jobs of new types alone."""
     create(store, job(type="brand-new"))
+    known = create(store)
+    assert claim(store).id == known.id
     assert claim(store) is None
 
 

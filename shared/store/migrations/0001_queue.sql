@@ -58,8 +58,9 @@ CREATE TABLE job (
   post_left INTEGER NOT NULL
 );
 
+-- Ids only rise, without the extra write of AUTOINCREMENT: deleting never takes the newest row (see PRUNE_EVENTS).
 CREATE TABLE event (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  id INTEGER PRIMARY KEY,
   job_id TEXT NOT NULL,
   attempt INTEGER NOT NULL,
   line INTEGER,
@@ -70,7 +71,8 @@ CREATE TABLE event (
   data TEXT
 );
 
--- Finished jobs by hour. The histograms are JSON objects: bucket 0 is under 128 ms, each next one doubles.
+-- Finished jobs by hour. The histograms are JSON objects: bucket b0 is under 128 ms, each next one doubles; a bucket
+-- is the number of bits of the milliseconds, less 7, read off their hexadecimal digits.
 CREATE TABLE tally (
   hour INTEGER NOT NULL,
   type TEXT NOT NULL,
@@ -185,27 +187,24 @@ CREATE TRIGGER job_ended AFTER UPDATE OF status ON job
 WHEN OLD.status <> NEW.status AND NEW.status IN ('completed', 'failed', 'dead_letter', 'cancelled')
 BEGIN
   INSERT INTO tally (hour, type, status, jobs, wait_ms, run_ms, media_ms, wait_log2, run_log2)
-  SELECT NEW.completed_at / 3600000, NEW.type, NEW.status, 1, t.wait, t.run,
-    COALESCE(json_extract(NEW.result, '$.media_ms'), 0), json_object(t.wait_bucket, 1), json_object(t.run_bucket, 1)
-  FROM (
-    SELECT d.wait, d.run,
-      'b' || (SELECT COUNT(*) FROM json_each('[7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26]')
-              WHERE d.wait >= 1 << value) AS wait_bucket,
-      'b' || (SELECT COUNT(*) FROM json_each('[7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26]')
-              WHERE d.run >= 1 << value) AS run_bucket
-    FROM (SELECT COALESCE(NEW.started_at, NEW.completed_at) - NEW.created_at AS wait,
-                 NEW.completed_at - COALESCE(NEW.started_at, NEW.completed_at) AS run) AS d
-  ) AS t
-  WHERE true
-  ON CONFLICT (hour, type, status) DO UPDATE SET
+  VALUES (NEW.completed_at / 3600000, NEW.type, NEW.status, 0, 0, 0, 0, '{}', '{}')
+  ON CONFLICT DO NOTHING;
+  UPDATE tally SET
     jobs = jobs + 1,
-    wait_ms = wait_ms + excluded.wait_ms,
-    run_ms = run_ms + excluded.run_ms,
-    media_ms = media_ms + excluded.media_ms,
-    wait_log2 = (SELECT json_set(wait_log2, '$.' || key, value + COALESCE(json_extract(wait_log2, '$.' || key), 0))
-                 FROM json_each(excluded.wait_log2)),
-    run_log2 = (SELECT json_set(run_log2, '$.' || key, value + COALESCE(json_extract(run_log2, '$.' || key), 0))
-                FROM json_each(excluded.run_log2));
+    wait_ms = wait_ms + d.wait,
+    run_ms = run_ms + d.run,
+    media_ms = media_ms + COALESCE(json_extract(NEW.result, '$.media_ms'), 0),
+    wait_log2 = json_set(wait_log2, d.wait_path, 1 + COALESCE(json_extract(wait_log2, d.wait_path), 0)),
+    run_log2 = json_set(run_log2, d.run_path, 1 + COALESCE(json_extract(run_log2, d.run_path), 0))
+  FROM (
+    SELECT wait, run,
+      '$.b' || MAX(0, 4 * LENGTH(wait_hex) - 10 + (wait_hex >= '2') + (wait_hex >= '4') + (wait_hex >= '8')) AS wait_path,
+      '$.b' || MAX(0, 4 * LENGTH(run_hex) - 10 + (run_hex >= '2') + (run_hex >= '4') + (run_hex >= '8')) AS run_path
+    FROM (SELECT wait, run, printf('%x', wait) AS wait_hex, printf('%x', run) AS run_hex FROM (
+      SELECT COALESCE(NEW.started_at, NEW.completed_at) - NEW.created_at AS wait,
+             NEW.completed_at - COALESCE(NEW.started_at, NEW.completed_at) AS run))
+  ) AS d
+  WHERE hour = NEW.completed_at / 3600000 AND type = NEW.type AND status = NEW.status;
 END;
 
 CREATE TRIGGER job_child_ended AFTER UPDATE OF status ON job
