@@ -128,13 +128,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a job's history as its worker writes it; `n` counts from 1 in each attempt."""
+    """One line of a job's history as its worker writes it; `n` counts from 1 in each attempt.
+
+    `age_ms` is how long ago it was written when it is sent, so that its time is right on the database's clock.
+    """
 
     n: int
     level: Level
     kind: EventKind
     message: str
     data: dict[str, Any] | None = None
+    age_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ class NewJob:
     id: str
     type: str
     params: dict[str, Any]
+    name: str | None = None
     own_work: bool = True
     priority: int = 0
     run_at: int | None = None
@@ -190,6 +195,8 @@ class Job:
     seq: int
     id: str
     type: str
+    #: What a person calls it: the name of the source file, say.
+    name: str | None
     status: Status
     priority: int
     phase: Phase | None

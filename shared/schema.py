@@ -19,6 +19,7 @@ class JobRow(SQLModel, table=True):
     seq: int | None = Field(default=None, primary_key=True)
     id: str = Field(unique=True)
     type: str
+    name: str | None
     status: str
     priority: int
     phase: str | None

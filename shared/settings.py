@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     retention_days: float = Field(default=30.0, gt=0, le=3650)
     ephemeral: bool = False
     secret: SecretStr | None = None
+    #: Where attempts keep their files while they run; the system's temporary folder when left out.
+    work_dir: Path | None = None
     ffmpeg: Path | None = None
     ffprobe: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -76,8 +78,8 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_scheme(cls, value: str) -> str:
-        if not value.startswith("sqlite:///"):
-            raise ValueError("use sqlite:///path/to/file.db")
+        if not value.startswith(("sqlite:///", "libsql://", "https://", "http://")):
+            raise ValueError("use sqlite:///path/to/file.db, libsql://…, https://… or http://…")
         return value
 
     @field_validator("api_url")

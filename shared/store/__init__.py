@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 
 from shared.settings import Settings
-from shared.store.local import LocalJobStore
 from shared.store.protocol import JobStore
 
 _lock = threading.Lock()
@@ -17,7 +16,7 @@ def get_job_store(settings: Settings) -> JobStore:
     """The store of this process for the configured database; the same object every time."""
     with _lock:
         if settings.database_url not in _stores:
-            _stores[settings.database_url] = LocalJobStore(Path(settings.database_url.removeprefix("sqlite:///")))
+            _stores[settings.database_url] = _open(settings)
         return _stores[settings.database_url]
 
 
@@ -27,3 +26,16 @@ def reset_job_store() -> None:
         for store in _stores.values():
             store.close()
         _stores.clear()
+
+
+def _open(settings: Settings) -> JobStore:
+    # Each process imports the one adapter it uses: the functions' cold start need not load both drivers.
+    if settings.database_url.startswith("sqlite:///"):
+        from shared.store.local import LocalJobStore  # noqa: PLC0415 - see above
+
+        return LocalJobStore(Path(settings.database_url.removeprefix("sqlite:///")))
+    from shared.store.hrana import Hrana  # noqa: PLC0415 - see above
+    from shared.store.turso import TursoJobStore  # noqa: PLC0415 - see above
+
+    token = settings.database_token.get_secret_value() if settings.database_token else None
+    return TursoJobStore(Hrana(settings.database_url, token))

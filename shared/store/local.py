@@ -56,7 +56,7 @@ class LocalJobStore(SqlJobStore):
             for name, statements in missing.items():
                 for statement in statements:
                     connection.execute(statement)
-                connection.execute(f"INSERT INTO migration VALUES (:name, {sql.NOW})", {"name": name})
+                connection.execute(sql.MIGRATED, {"name": name})
         return list(missing)
 
     def pending_migrations(self) -> Sequence[str]:

@@ -223,6 +223,9 @@ class JobStore(Protocol):
     def heartbeat(self, worker: Worker, beats: Sequence[Beat], *, lease_s: float) -> Sequence[Owned]:
         """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost."""
 
+    def leave(self, worker_id: str) -> None:
+        """The worker ends: it is no longer counted among those that work."""
+
     def control(self, worker_id: str) -> Sequence[Owned]:
         """Which jobs the worker owns and which of them are to be cancelled; writes nothing."""
 

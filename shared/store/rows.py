@@ -21,6 +21,7 @@ def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
     return {
         "id": job.id,
         "type": job.type,
+        "name": job.name,
         "status": status,
         "priority": job.priority,
         "phase": job.phase,
@@ -51,6 +52,7 @@ def again(family: Sequence[Job]) -> list[NewJob]:
         NewJob(
             id=ids[job.id],
             type=job.type,
+            name=job.name,
             params=job.params,
             own_work=job.own_work,
             priority=job.priority,

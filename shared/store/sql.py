@@ -152,10 +152,14 @@ class SqlJobStore(ABC):
             "limit": limit + 1,
         }
         filtered = where != JobFilter()
-        page, *end = self._read(
-            [Statement(sql.LIST[window], params), *([Statement(sql.LIST_END[window], params)] if filtered else [])]
+        page, head, *end = self._read(
+            [
+                Statement(sql.LIST[window], params),
+                Statement(sql.HEAD, {"types": names_json(JOB_TYPES)}),
+                *([Statement(sql.LIST_END[window], params)] if filtered else []),
+            ]
         )
-        jobs = tuple(Job.from_row(row) for row in page)
+        jobs = _placed(page, head)
         if len(jobs) > limit:
             return JobPage(jobs[:limit], jobs[limit - 1].seq)
         return JobPage(jobs, end[0][0]["seq"] if filtered and end[0] else None)
@@ -222,7 +226,10 @@ class SqlJobStore(ABC):
 
     def children(self, job_id: str) -> Sequence[Job]:
         """The children of a job by phase, then in order of creation."""
-        jobs = [Job.from_row(row) for row in self._read([Statement(sql.CHILDREN, {"id": job_id})])[0]]
+        family, head = self._read(
+            [Statement(sql.CHILDREN, {"id": job_id}), Statement(sql.HEAD, {"types": names_json(JOB_TYPES)})]
+        )
+        jobs = _placed(family, head)
         return sorted(jobs, key=lambda job: (PHASES.index(job.phase or "core"), job.seq))
 
     def events(
@@ -321,6 +328,10 @@ class SqlJobStore(ABC):
             ]
         )
         return _owned(rows, worker.id)
+
+    def leave(self, worker_id: str) -> None:
+        """The worker ends: it is no longer counted among those that work."""
+        self._run([Statement(sql.LEAVE, {"worker": worker_id})])
 
     def control(self, worker_id: str) -> Sequence[Owned]:
         """Which jobs the worker owns and which of them are to be cancelled; writes nothing."""
@@ -486,6 +497,13 @@ def _lines(claim: Claim, lines: Sequence[Line]) -> list[Statement]:
         return []
     beats = json.dumps([beat_json(Beat(claim, lines=tuple(lines)))])
     return [Statement(sql.LINES, {"worker": claim.worker_id, "beats": beats})]
+
+
+def _placed(page: Sequence[Row], head: Sequence[Row]) -> tuple[Job, ...]:
+    """Jobs with their place in the queue, counted to a hundred."""
+    places = {row["id"]: place for place, row in enumerate(head)}
+    jobs = (Job.from_row(row) for row in page)
+    return tuple(replace(job, ahead=places.get(job.id, 101)) if job.status is Status.PENDING else job for job in jobs)
 
 
 def _owned(rows: Sequence[Row], worker_id: str) -> list[Owned]:

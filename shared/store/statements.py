@@ -22,15 +22,16 @@ _BACKOFF = "ABS(RANDOM() % (1 + MIN(300000, 2000 << MIN(failures, 12))))"
 
 MIGRATION_TABLE = "CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at INTEGER NOT NULL)"
 MIGRATIONS = "SELECT name FROM migration"
+MIGRATED = f"INSERT INTO migration VALUES (:name, {NOW})"
 
 # --- creation -----------------------------------------------------------------------------------------------
 #: One generation of new jobs as a JSON array. A child whose parent takes no more of its phase is left out.
 INSERT = f"""
-INSERT INTO job (id, type, status, priority, phase, parent_id, child_key, depth, retry_of, params, result, outputs,
-  attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
+INSERT INTO job (id, type, name, status, priority, phase, parent_id, child_key, depth, retry_of, params, result,
+  outputs, attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
   idempotency_key, request_hash, webhook_url, tags, on_child_failure, own_work, open_phase, stopping,
   children_total, children_done, children_failed, pre_left, core_left, post_left)
-SELECT v ->> 'id', v ->> 'type',
+SELECT v ->> 'id', v ->> 'type', v ->> 'name',
   CASE
     WHEN v ->> 'status' IS NOT NULL THEN v ->> 'status'
     WHEN p.id IS NOT NULL AND p.open_phase < v ->> 'phase_index' THEN 'waiting'
@@ -77,6 +78,12 @@ SELECT j.*,
   CASE WHEN j.status = 'pending' THEN (
     SELECT SUM(slots) FROM worker WHERE seen_at > {NOW} - 90000) END AS queue_slots
 FROM job AS j WHERE j.id = :id
+"""
+#: The first jobs of the queue in the order in which they will be claimed, for the positions of a whole list.
+HEAD = """
+SELECT j.id FROM json_each(:types) AS k JOIN job AS j ON j.seq IN (
+  SELECT seq FROM job WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 101)
+ORDER BY j.priority DESC, j.seq LIMIT 101
 """
 ROW = "SELECT * FROM job WHERE id = :id"
 CHILDREN = "SELECT * FROM job WHERE parent_id = :id"
@@ -205,10 +212,12 @@ INSERT INTO worker (id, host, version, types, slots, running, started_at, seen_a
 VALUES (:worker, :host, :version, :types, :slots, :running, {NOW}, {NOW})
 ON CONFLICT (id) DO UPDATE SET running = excluded.running, seen_at = excluded.seen_at
 """
+LEAVE = "DELETE FROM worker WHERE id = :worker"
 #: Lines are numbered per attempt, so a repeat inserts nothing twice. Runs before `last_line` moves.
 LINES = f"""
 INSERT INTO event (job_id, attempt, line, at, level, kind, message, data)
-SELECT j.id, j.attempt, l.value ->> 'n', {NOW}, l.value ->> 'level', l.value ->> 'kind', l.value ->> 'message',
+SELECT j.id, j.attempt, l.value ->> 'n', {NOW} - (l.value ->> 'age_ms'), l.value ->> 'level', l.value ->> 'kind',
+  l.value ->> 'message',
   CASE WHEN l.value -> 'data' <> 'null' THEN l.value -> 'data' END
 FROM json_each(:beats) AS b
 CROSS JOIN job AS j ON j.id = b.value ->> 'id' AND j.attempt = b.value ->> 'attempt'

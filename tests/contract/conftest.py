@@ -3,24 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from shared.store.hrana import Hrana
 from shared.store.local import LocalJobStore
 from shared.store.rows import Row
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.turso import TursoJobStore
+from tests.real.sqld import Sqld
 
-OPEN: dict[str, Callable[[Path], SqlJobStore]] = {"sqlite": lambda folder: LocalJobStore(folder / "spool.db")}
+TABLES = ("job", "event", "tally", "worker", "asset", "walk")
 
 
-@pytest.fixture(params=OPEN)
-def store(request, tmp_path) -> Iterator[SqlJobStore]:
+class Databases:
+    """Opens empty, migrated queues; a server is started at its first use and wiped between uses."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._server: Sqld | None = None
+        self._made = 0
+
+    def sqlite(self) -> LocalJobStore:
+        """A new SQLite file."""
+        self._made += 1
+        return LocalJobStore(self._folder / f"{self._made}.db")
+
+    def libsql(self) -> TursoJobStore:
+        """The module's libSQL server, emptied."""
+        if self._server is None:
+            self._server = self._stack.enter_context(Sqld(self._folder))
+            TursoJobStore(Hrana(self._server.url)).migrate()
+        store = TursoJobStore(Hrana(self._server.url))
+        store._run([Statement(f"DELETE FROM {table}") for table in TABLES])
+        return store
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[SqlJobStore]:
+        """A migrated, empty queue on the named database."""
+        store = getattr(self, name)()
+        store.migrate()
+        yield store
+        store.close()
+
+
+ADAPTERS = ("sqlite", "libsql")
+
+
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory) -> Iterator[Databases]:
+    """Every database of this module of tests."""
+    with ExitStack() as stack:
+        yield Databases(tmp_path_factory.mktemp("databases"), stack)
+
+
+@pytest.fixture(params=ADAPTERS)
+def store(request, databases) -> Iterator[SqlJobStore]:
     """A migrated, empty queue on each database."""
-    store = OPEN[request.param](tmp_path)
-    store.migrate()
-    yield store
-    store.close()
+    with databases.open(request.param) as store:
+        yield store
 
 
 class Counting:

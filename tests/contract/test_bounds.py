@@ -42,7 +42,7 @@ def test_a_claim_is_one_round_trip_and_a_local_look(store, counting):
     create(store)
     counting.trips = 0
     assert claim(store) is not None
-    assert counting.trips == 2
+    assert counting.trips == (2 if isinstance(store, LocalJobStore) else 1)
     counting.trips = 0
     assert claim(store) is None
     assert counting.trips == 1

@@ -1,6 +1,5 @@
 """Jobs move as MOVES says, and in no other way."""
 
-import itertools
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from shared.errors import Refused
 from shared.job import MOVES, TERMINAL, Status
+from shared.store.protocol import JobFilter
 from shared.store.sql import Statement
 from tests.contract.factory import (
     CANCELLED,
@@ -26,23 +26,25 @@ from tests.contract.factory import (
 )
 
 ROOT = Path(__file__).parents[2]
-ILLEGAL = [(old, new) for old, new in itertools.permutations(Status, 2) if new not in MOVES[old]]
 
 
-@pytest.mark.parametrize(("old", "new"), ILLEGAL, ids=[f"{old}-{new}" for old, new in ILLEGAL])
-def test_the_database_refuses_a_move_that_is_not_in_the_table(store, old, new):
+@pytest.mark.parametrize("old", Status)
+def test_the_database_refuses_every_move_that_is_not_in_the_table(store, old):
     """Even a statement without any guard cannot make an illegal move."""
     job_id, _ = in_state(store, old)
-    with pytest.raises(Refused, match="illegal move"):
-        store._run([Statement("UPDATE job SET status = :new WHERE id = :id", {"id": job_id, "new": new})])
+    illegal = set(Status) - MOVES[old] - {old}
+    for new in sorted(illegal):
+        with pytest.raises(Refused, match="illegal move"):
+            store._run([Statement("UPDATE job SET status = :new WHERE id = :id", {"id": job_id, "new": new})])
     assert status(store, job_id) is old
 
 
-@pytest.mark.parametrize("new", sorted(set(Status) - MOVES[None]))
-def test_the_database_refuses_to_create_a_job_in_another_state(store, new):
+def test_the_database_refuses_to_create_a_job_in_another_state(store):
     """Creation is a move like any other."""
-    with pytest.raises(Refused, match="illegal move"):
-        create(store, job(status=new))
+    for new in sorted(set(Status) - MOVES[None]):
+        with pytest.raises(Refused, match="illegal move"):
+            create(store, job(status=new))
+    assert store.list(JobFilter(), limit=1).items == ()
 
 
 def test_the_trigger_lists_exactly_the_moves():

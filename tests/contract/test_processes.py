@@ -56,11 +56,7 @@ def test_four_processes_do_five_thousand_jobs_once_each_in_order(tmp_path):
     assert [worker.returncode for worker in workers] == [0] * 4
     assert Counter(job_id for ids in done for job_id in ids) == Counter(job.id for job in made)
     started = store._read(
-        [
-            Statement(
-                "SELECT j.seq FROM event e JOIN job j ON j.id = e.job_id WHERE e.message = 'running' ORDER BY e.id"
-            )
-        ]
+        [Statement("SELECT j.seq FROM event e JOIN job j ON j.id = e.job_id WHERE e.message = 'running' ORDER BY e.id")]
     )[0]
     assert [row["seq"] for row in started] == sorted(row["seq"] for row in started)
     parent = store.get(root.id)

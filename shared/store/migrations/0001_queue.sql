@@ -6,6 +6,7 @@ CREATE TABLE job (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL UNIQUE,
   type TEXT NOT NULL,
+  name TEXT,
   status TEXT NOT NULL,
   priority INTEGER NOT NULL,
   phase TEXT,

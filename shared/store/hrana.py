@@ -1,0 +1,180 @@
+"""A thin client of libSQL servers: Hrana over HTTP, `POST /v2/pipeline`, one request per batch.
+
+Every published Python client fails a worker (they hold the interpreter's lock while they wait, never time out, or turn
+large integers into floats), so Spool speaks the protocol itself. Requests are stateless: each closes its stream.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from shared.errors import Busy, ConfigurationError, Refused, Unavailable
+
+Value = str | int | float | bytes | None
+#: The server itself waits 5 s for a lock before it answers busy, so reading must be more patient than that.
+TIMEOUT = urllib3.Timeout(connect=3.0, read=8.0)
+
+
+class Unreachable(Unavailable):
+    """No answer came. `sent` tells whether the server may have carried out the request."""
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class Overloaded(Unavailable):
+    """The server answered that it cannot serve now (429 or 5xx); whether it executed anything is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one statement returned, and what the server counted for it."""
+
+    rows: list[dict[str, Value]]
+    rows_read: int
+    rows_written: int
+
+
+class Hrana:
+    """One libSQL database. Safe to share between threads; connections are kept alive and reused."""
+
+    def __init__(self, url: str, token: str | None = None, *, ca_certs: str | None = None) -> None:
+        parts = urlsplit(url)
+        schemes = {"libsql": "https", "https": "https", "http": "http"}
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ConfigurationError(f"{url!r} is no libSQL address; use libsql://…, https://… or http://…")
+        self._base = f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._pool = urllib3.PoolManager(maxsize=64, timeout=TIMEOUT, retries=False, ca_certs=ca_certs)
+
+    def batch(self, statements: Sequence[tuple[str, Mapping[str, Value]]], mode: str | None) -> list[Result]:
+        """Run statements in one transaction and one request; `mode` is IMMEDIATE or DEFERRED, None for no transaction.
+
+        Each step runs only when the one before it succeeded; whatever fails rolls everything back. Raises `Busy`
+        (nothing was executed), `Refused` (a constraint or trigger), `Unreachable`, `Overloaded` or `Unavailable`.
+        """
+        steps = [_statement(text, params) for text, params in statements]
+        if mode is not None:
+            steps = [{"sql": f"BEGIN {mode}"}, *steps, {"sql": "COMMIT"}]
+        chain: list[dict[str, Any]] = [
+            {"stmt": step} | ({"condition": {"type": "ok", "step": place - 1}} if place else {})
+            for place, step in enumerate(steps)
+        ]
+        if mode is not None:
+            unless_committed = {"type": "not", "cond": {"type": "ok", "step": len(steps) - 1}}
+            began = {"type": "ok", "step": 0}
+            chain.append(
+                {"stmt": {"sql": "ROLLBACK"}, "condition": {"type": "and", "conds": [began, unless_committed]}}
+            )
+        answer = self._pipeline([{"type": "batch", "batch": {"steps": chain}}, {"type": "close"}])
+        errors = [error for error in answer["step_errors"][: len(steps)] if error is not None]
+        if errors:
+            raise _sql_error(errors[0])
+        wanted = answer["step_results"][: len(steps)]
+        return [_result(result) for result in (wanted[1:-1] if mode is not None else wanted)]
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._pool.clear()
+
+    def _pipeline(self, requests: list[dict[str, Any]]) -> dict[str, Any]:
+        body = json.dumps({"baton": None, "requests": requests}, ensure_ascii=False).encode()
+        try:
+            response = self._pool.request("POST", f"{self._base}/v2/pipeline", body=body, headers=self._headers)
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
+            raise Unreachable(f"The database at {self._base} does not answer ({_cause(error)}).", sent=False) from error
+        except urllib3.exceptions.SSLError as error:
+            sentence = f"The database at {self._base} has no valid certificate ({error})."
+            raise Unreachable(sentence, sent=False) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"The connection to {self._base} broke ({_cause(error)}).", sent=True) from error
+        if response.status != 200:
+            raise _http_error(self._base, response.status, response.data)
+        try:
+            first = json.loads(response.data)["results"][0]
+            if first["type"] == "error":
+                raise _sql_error(first["error"])
+            result: dict[str, Any] = first["response"]["result"]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise Overloaded(f"{self._base} answered something that is not Hrana; is it a libSQL server?") from error
+        return result
+
+
+def _statement(text: str, params: Mapping[str, Value]) -> dict[str, Any]:
+    named = [{"name": name, "value": _encode(name, value)} for name, value in params.items() if f":{name}" in text]
+    return {"sql": text, "named_args": named}
+
+
+def _encode(name: str, value: Value) -> dict[str, Any]:
+    match value:
+        case None:
+            return {"type": "null"}
+        case bool():
+            return {"type": "integer", "value": str(int(value))}
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise Refused(f"{name} = {value} does not fit into 64 bits.")
+            return {"type": "integer", "value": str(value)}
+        case float():
+            if not math.isfinite(value):
+                raise Refused(f"{name} is {value}, which no database column can hold.")
+            return {"type": "float", "value": value}
+        case str():
+            return {"type": "text", "value": str(value)}
+        case bytes():
+            return {"type": "blob", "base64": base64.b64encode(value).decode().rstrip("=")}
+    raise TypeError(f"{name} is a {type(value).__name__}, which is no SQL value")
+
+
+def _decode(value: Mapping[str, Any]) -> Value:
+    match value["type"]:
+        case "null":
+            return None
+        case "integer":
+            return int(value["value"])
+        case "float":
+            return math.nan if value["value"] is None else float(value["value"])
+        case "blob":
+            text = str(value["base64"])
+            return base64.b64decode(text + "=" * (-len(text) % 4))
+        case _:
+            return str(value["value"])
+
+
+def _result(result: Mapping[str, Any]) -> Result:
+    names = [column["name"] for column in result["cols"]]
+    rows = [dict(zip(names, map(_decode, row), strict=True)) for row in result["rows"]]
+    return Result(rows, int(result.get("rows_read", 0)), int(result.get("rows_written", 0)))
+
+
+def _sql_error(error: Mapping[str, Any]) -> Exception:
+    code, message = str(error.get("code")), str(error.get("message"))
+    if code.startswith("SQLITE_BUSY") or code in {"SQLITE_LOCKED", "TRANSACTION_TIMEOUT", "TRANSACTION_BUSY"}:
+        return Busy("The database is held by another writer; try again.")
+    if code.startswith("SQLITE_CONSTRAINT"):
+        return Refused(message)
+    if code == "BLOCKED":
+        return Unavailable(f"The database refuses to work for this account ({message}); check its plan and usage.")
+    return Unavailable(f"The database cannot run a statement ({code}: {message}); run `spool migrate`.")
+
+
+def _http_error(base: str, status: int, body: bytes) -> Exception:
+    text = body[:200].decode(errors="replace").strip()
+    if status in {401, 403}:
+        return Unavailable(f"{base} refuses the token ({status}); set SPOOL_DATABASE_TOKEN to one that may write.")
+    if status == 404:
+        return Unavailable(f"{base} is no libSQL database (404); check SPOOL_DATABASE_URL.")
+    return Overloaded(f"{base} cannot serve now ({status} {text}).")
+
+
+def _cause(error: BaseException) -> str:
+    return str(error.__cause__ or error).split(">: ")[-1].split(": ", 1)[-1]

@@ -1,0 +1,96 @@
+"""The queue in a libSQL database (Turso): the same statements, one HTTP request per batch."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from shared.errors import Busy, Refused
+from shared.store import statements as sql
+from shared.store.hrana import Hrana, Overloaded, Result, Unreachable
+from shared.store.migrations import migrations
+from shared.store.rows import Row
+from shared.store.sql import SqlJobStore, Statement
+
+#: Every batch of the store may be sent twice (tests/contract/test_repeats.py), so a lost answer is asked for again.
+_REPEATABLE = (Busy, Overloaded, Unreachable)
+_PATIENCE_S = 20.0
+_POLL_S = (0.25, 2.0)
+
+
+class TursoJobStore(SqlJobStore):
+    """A job store on a libSQL server. `on_result` sees every result, for counting rows read and written."""
+
+    def __init__(self, client: Hrana, *, on_result: Callable[[Result], None] | None = None) -> None:
+        self._client = client
+        self._on_result = on_result
+
+    def migrate(self) -> Sequence[str]:
+        """Apply the migrations that are missing, each in one transaction."""
+        applied = []
+        for name in self.pending_migrations():
+            steps = [Statement(text) for text in migrations()[name]]
+            record = Statement(sql.MIGRATED, {"name": name})
+            try:
+                self._run([*steps, record])
+            except Refused:
+                if name in self.pending_migrations():
+                    raise
+            else:
+                applied.append(name)
+        return applied
+
+    def pending_migrations(self) -> Sequence[str]:
+        """The migrations that this database lacks."""
+        _, rows = self._run([Statement(sql.MIGRATION_TABLE), Statement(sql.MIGRATIONS)])
+        applied = {row["name"] for row in rows}
+        return [name for name in migrations() if name not in applied]
+
+    def watch(self) -> _PollingWatch:
+        """A watch that asks again after a while: a remote database does not tell when it changes."""
+        return _PollingWatch()
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._client.close()
+
+    def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        return self._send(batch, "IMMEDIATE")
+
+    def _read(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        return self._send(batch, "DEFERRED" if len(batch) > 1 else None)
+
+    def _send(self, batch: Sequence[Statement], mode: str | None) -> list[list[Row]]:
+        statements = [(statement.text, statement.params) for statement in batch]
+        for attempt in Retrying(
+            retry=retry_if_exception_type(_REPEATABLE),
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            stop=stop_after_delay(_PATIENCE_S),
+            reraise=True,
+        ):
+            with attempt:
+                results = self._client.batch(statements, mode)
+        if self._on_result:
+            for result in results:
+                self._on_result(result)
+        return [list(result.rows) for result in results]
+
+
+class _PollingWatch:
+    """Answers sooner after a change was found, and ever later, up to two seconds, while nothing happens."""
+
+    def __init__(self) -> None:
+        self._pause_s = _POLL_S[0]
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep a little and return True: something may have changed."""
+        pause = self._pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, protects nothing
+        self._pause_s = min(self._pause_s * 1.5, _POLL_S[1])
+        time.sleep(min(pause, timeout_s))
+        return pause <= timeout_s
+
+    def close(self) -> None:
+        """Nothing to let go of."""
