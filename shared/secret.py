@@ -26,7 +26,7 @@ def signing_secret(settings: Settings) -> bytes:
         return _kept(path)
     except OSError as error:
         raise ConfigurationError(
-            f"The signing secret {path} cannot be read or made ({error.strerror}): mend the folder, or set SPOOL_SECRET."
+            f"The secret {path} cannot be read or made ({error.strerror}): mend the folder, or set SPOOL_SECRET."
         ) from error
 
 

@@ -46,7 +46,15 @@ class IngestParams(Params):
     """A source recording, and the finished files to make of it."""
 
     source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
-    preset: str = Field(default="podcast", description="Loudness target by name.")
+    preset: str = Field(
+        default="podcast",
+        description="Loudness target by name.",
+        json_schema_extra={
+            "oneOf": [
+                {"const": one.name, "title": f"{one.title}, {one.target_lufs:g} LUFS"} for one in PRESETS.values()
+            ]
+        },
+    )
     target_lufs: Annotated[float, Field(ge=-40, le=-5)] | None = Field(
         default=None, description="Integrated loudness in LUFS, instead of the preset's."
     )

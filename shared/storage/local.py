@@ -78,7 +78,7 @@ class LocalStorage:
         """What is stored under the key, or None. A half-finished upload is not there."""
         with self._answering():
             record = _read_record(self._folder(key))
-        return record and Stored(key, record.size_bytes, record.content_type, record.sha256)
+        return None if record is None else Stored(key, record.size_bytes, record.content_type, record.sha256)
 
     def fetch(self, key: str, path: Path, progress: TransferProgress) -> Stored:
         """Copy a stored file to `path`; an `OSError` is the target's, such as a full disk there."""
@@ -199,7 +199,7 @@ class LocalStorage:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise Unavailable(f"The disk of the storage folder {self.root} is full; free some space.") from error
             raise Unavailable(
-                f"The storage folder {self.root} does not answer ({error.strerror}); check that it exists and may be written."
+                f"The storage folder {self.root} cannot be used ({error.strerror}); check that it can be written."
             ) from error
 
 

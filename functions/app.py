@@ -1,0 +1,121 @@
+"""The HTTPS side on one screen: every route, the layers around them, and where errors become answers."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from functions import events, jobs, ops, pages, uploads
+from functions.auth import Guard
+from functions.call import Context, Operation, routes
+from functions.edge import Bound, Stamp
+from functions.feed import Feed
+from functions.files import LocalFiles
+from functions.models import (
+    DeleteQuery,
+    HistoryQuery,
+    JobListQuery,
+    JobPatch,
+    JobQuery,
+    JobRequest,
+    LiveQuery,
+    StatsQuery,
+    UploadRequest,
+)
+from functions.ops import HealthView, JobTypesView, StatsView
+from functions.problems import problem
+from functions.readiness import Readiness
+from functions.view import AssetView, HistoryView, JobListView, JobsView, JobView, OutputsView, UploadView
+from shared.errors import ConfigurationError
+from shared.secret import signing_secret
+from shared.settings import Settings
+from shared.storage.local import LocalStorage
+from shared.storage.protocol import StorageAdapter
+from shared.store.protocol import JobStore
+
+# fmt: off
+OPERATIONS = (
+    Operation("POST", "/api/jobs", jobs.create, "Queue a job", body=JobRequest, headers=("Idempotency-Key",),
+              answers={201: JobView, 200: JobView}),
+    Operation("GET", "/api/jobs", jobs.list_, "List jobs", query=JobListQuery, answers={200: JobListView}),
+    Operation("GET", "/api/jobs/{id}", jobs.show, "Read a job, or wait for it to change", query=JobQuery,
+              headers=("If-None-Match",), answers={200: JobView, 304: "Not changed"}),
+    Operation("PATCH", "/api/jobs/{id}", jobs.patch, "Change a job that has not started", body=JobPatch,
+              answers={200: JobView}),
+    Operation("DELETE", "/api/jobs/{id}", jobs.delete, "Cancel a job, or delete an ended one", query=DeleteQuery,
+              answers={200: JobView, 202: JobView, 204: "Deleted"}),
+    Operation("POST", "/api/jobs/{id}/cancel", jobs.cancel, "Cancel a job", answers={200: JobView, 202: JobView}),
+    Operation("POST", "/api/jobs/{id}/retry", jobs.retry, "Run a job that ended badly again", answers={201: JobView}),
+    Operation("GET", "/api/jobs/{id}/children", jobs.children, "List children by phase", answers={200: JobsView}),
+    Operation("GET", "/api/jobs/{id}/events", jobs.history, "Read a job's history and log", query=HistoryQuery,
+              answers={200: HistoryView}),
+    Operation("GET", "/api/jobs/{id}/outputs", jobs.outputs, "List finished files", answers={200: OutputsView}),
+    Operation("GET", "/api/jobs/{id}/outputs/{name}", jobs.output, "Go to a file", answers={302: "The file is there"}),
+    Operation("POST", "/api/uploads", uploads.begin, "Announce an upload", body=UploadRequest,
+              answers={201: UploadView}),
+    Operation("POST", "/api/uploads/{id}/complete", uploads.complete, "End an upload", answers={200: AssetView}),
+    Operation("DELETE", "/api/assets/{id}", uploads.delete, "Delete an upload", answers={204: "Deleted"}),
+    Operation("GET", "/api/events", events.live, "Follow jobs as Server-Sent Events", query=LiveQuery,
+              headers=("Last-Event-ID",), answers={200: "Messages `hello`, `event`, `job` and `reset`"}),
+    Operation("GET", "/api/stats", ops.stats, "The queue at a glance", query=StatsQuery, answers={200: StatsView}),
+    Operation("GET", "/api/job-types", ops.job_types, "What Spool can do", answers={200: JobTypesView}),
+    Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView}),
+    Operation("GET", "/readyz", ops.readyz, "Whether database and storage answer", answers={200: HealthView}),
+)
+# fmt: on
+
+
+def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> Starlette:
+    """The API over a store and a storage. Raises `ConfigurationError` where it would be open to the world."""
+    tokens = [token.get_secret_value() for token in settings.api_tokens]
+    if settings.lambda_function is not None and not tokens:
+        raise ConfigurationError(
+            "SPOOL_API_TOKENS is not set: on Lambda everybody could use Spool; set at least one token."
+        )
+    if "*" in settings.cors_origins:
+        raise ConfigurationError(
+            "SPOOL_CORS_ORIGINS holds *; list the origins that may call, such as https://example.org."
+        )
+    app = Starlette(
+        routes=[*routes(OPERATIONS), *_files(storage, store), *pages.routes()],
+        middleware=[
+            Middleware(Stamp),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+                allow_headers=("Authorization", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range"),
+                expose_headers=("ETag", "Location", "Retry-After", "X-Request-Id"),
+            ),
+            Middleware(Bound),
+            Middleware(Guard, tokens=tokens, origins=settings.cors_origins),
+        ],
+        exception_handlers={HTTPException: _not_routed},
+    )
+    app.router.redirect_slashes = False
+    app.state.context = Context(
+        settings=settings,
+        store=store,
+        storage=storage,
+        secret=signing_secret(settings),
+        feed=Feed(store),
+        readiness=Readiness(),
+        streams=settings.lambda_function is None,
+    )
+    return app
+
+
+def _files(storage: StorageAdapter, store: JobStore) -> list[Route]:
+    """Local storage is served here; any other kind serves itself."""
+    if not isinstance(storage, LocalStorage):
+        return []
+    return [Route("/files/{key:path}", LocalFiles(storage, store), methods=["GET", "PUT"])]
+
+
+async def _not_routed(_: Request, error: Exception) -> Response:
+    return problem(error)

@@ -1,0 +1,207 @@
+"""One request as a handler sees it: read and checked, with the parts it may use."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
+from urllib.parse import urljoin
+
+import anyio.to_thread
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from functions.feed import Feed
+from functions.models import NoQuery, Query
+from functions.problems import field_errors, invalid
+from functions.readiness import Readiness
+from shared.errors import FieldError, Malformed, TooLarge, UnsupportedMedia
+from shared.settings import Settings
+from shared.storage.protocol import StorageAdapter
+from shared.store.protocol import JobStore
+
+MAX_BODY_BYTES = 1_000_000
+#: Four levels of children and their parameters need 16.
+MAX_NESTING = 32
+
+Q = TypeVar("Q", bound=Query)
+B = TypeVar("B")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts every request shares. `streams` is False where the host sends answers in one piece only."""
+
+    settings: Settings
+    store: JobStore
+    storage: StorageAdapter
+    secret: bytes
+    feed: Feed
+    readiness: Readiness
+    streams: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Q, B]):
+    """A request that was read: `query` and `body` are checked, `digest` tells one body from another."""
+
+    context: Context
+    request: Request
+    caller: str
+    query: Q
+    body: B
+    digest: str
+
+    @property
+    def store(self) -> JobStore:
+        """The queue."""
+        return self.context.store
+
+    @property
+    def storage(self) -> StorageAdapter:
+        """The files."""
+        return self.context.storage
+
+    @property
+    def id(self) -> str:
+        """The id in the path."""
+        return str(self.request.path_params["id"])
+
+    def absolute(self, url: str) -> str:
+        """A URL as the client can use it from anywhere; local storage gives relative ones."""
+        return urljoin(str(self.request.base_url), url)
+
+
+Handler = Callable[[Any], Response] | Callable[[Any], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `answers` says what each good status carries; the OpenAPI document is made of these.
+
+    A handler is a function of a `Call`; plain ones run in a thread, because stores and storage block.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    query: type[Query] = NoQuery
+    body: type[BaseModel] | None = None
+    headers: Sequence[str] = ()
+    answers: Mapping[int, type[BaseModel] | str] = field(default_factory=dict)
+
+
+def routes(operations: Sequence[Operation]) -> list[Route]:
+    """One route for each path, so that 405 names all methods of it."""
+    paths: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = operation
+    return [Route(path, partial(_dispatch, methods), methods=list(methods)) for path, methods in paths.items()]
+
+
+def answer(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A view as JSON."""
+    return Response(view.model_dump_json(exclude_unset=True), status, headers=headers, media_type="application/json")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run what blocks without holding up other requests; past the request's time limit it is left to itself."""
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+async def _dispatch(methods: Mapping[str, Operation], request: Request) -> Response:
+    operation = methods["GET" if request.method == "HEAD" else request.method]
+    call = await _read(operation, request)
+    if inspect.iscoroutinefunction(operation.handler):
+        response = cast("Response", await operation.handler(call))
+    else:
+        response = await in_thread(lambda: cast("Response", operation.handler(call)))
+    if request.method == "HEAD":
+        response.body = b""
+    return response
+
+
+async def _read(operation: Operation, request: Request) -> Call[Any, Any]:
+    body, digest = None, ""
+    if operation.body is not None:
+        value, digest = await _read_json(request)
+        body = checked(operation.body, value)
+    return Call(
+        request.app.state.context, request, request.state.caller, _read_query(operation.query, request), body, digest
+    )
+
+
+def checked(model: type[BaseModel], value: object, prefix: str = "") -> BaseModel:
+    """`value` as the model, exactly: no text for a number, no 1 for true. Raises `Invalid` naming each field."""
+    try:
+        return model.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise invalid(field_errors(error, prefix)) from None
+
+
+def _read_query(model: type[Query], request: Request) -> Query:
+    pairs = request.query_params.multi_items()
+    twice = sorted({name for name, _ in pairs if len(request.query_params.getlist(name)) > 1})
+    if twice:
+        raise invalid([FieldError(name, "is given more than once") for name in twice])
+    try:
+        return model.model_validate(dict(pairs))
+    except ValidationError as error:
+        raise invalid(field_errors(error)) from None
+
+
+async def _read_json(request: Request) -> tuple[Any, str]:
+    """The body's value, and a digest that is the same for the same value however it was written."""
+    kind, _, options = request.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() != "application/json":
+        raise UnsupportedMedia("The body must be JSON; send it with Content-Type: application/json.")
+    if options.strip() and options.strip().lower().replace('"', "") != "charset=utf-8":
+        raise Malformed("JSON is always UTF-8; send the body in that encoding.")
+    try:
+        value = json.loads((await _read_bytes(request)).decode(), parse_float=_number, parse_constant=_no_constant)
+        canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Malformed(f"The body cannot be read as JSON ({what}); correct it and send it again.") from None
+    if _nesting(value) > MAX_NESTING:
+        raise Malformed(f"The body is nested more than {MAX_NESTING} levels deep; make it flatter.")
+    return value, hashlib.sha256(canonical).hexdigest()
+
+
+async def _read_bytes(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes; media goes through POST /api/uploads.")
+    return bytes(body)
+
+
+def _number(text: str) -> int | float:
+    """9.0 is the integer 9 in JSON Schema; models ask for integers strictly."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _nesting(value: object) -> int:
+    """Levels of arrays and objects, counted without recursion."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth

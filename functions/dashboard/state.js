@@ -1,0 +1,41 @@
+// What the page knows, in one object. Change it through `update`, and what is seen follows.
+
+export const state = {
+  route: { id: null, query: new URLSearchParams() },
+  link: "connecting", // connecting | live | polling | unreachable | locked
+  notice: "",
+  types: null, // job types by name
+  stats: null,
+  list: { items: null, next: null, error: "" },
+  job: null, // what job.js loaded for the job page
+  skew: 0, // the server's clock minus ours, in ms
+};
+
+let draw = () => {};
+let due = false;
+
+export function onUpdate(callback) {
+  draw = callback;
+}
+
+/** Merge the changes and draw soon; many updates in a row are drawn once. */
+export function update(changes = {}) {
+  Object.assign(state, changes);
+  if (due) return;
+  due = true;
+  setTimeout(() => {
+    due = false;
+    draw();
+  }, 16);
+}
+
+export const now = () => Date.now() + state.skew;
+
+let noticeTimer;
+
+/** A sentence at the foot of the page, for a while. */
+export function tell(notice) {
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => update({ notice: "" }), 8000);
+  update({ notice });
+}

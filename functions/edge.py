@@ -1,0 +1,108 @@
+"""The outer layers: every answer has an id and security headers, comes in time, and no error leaves unmapped."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from functions.problems import problem
+from shared.errors import DeadlineExceeded, SpoolError
+from shared.job import new_id
+
+TIME_LIMIT_S = 60.0
+#: An API Gateway gives up after 30 s, whatever the function's own limit.
+_GATEWAY_LIMIT_S = 28.0
+#: What Lambda leaves us to send the answer before it kills the process.
+_LAMBDA_MARGIN_S = 1.5
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+_log = structlog.get_logger("spool.api")
+
+
+class Stamp:
+    """Gives every answer its id and its headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add what is missing when the answer begins."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+            await send(message)
+
+        await self._app(scope, receive, stamped)
+
+
+class Bound:
+    """Answers in time and in shape, whatever happens further in."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request run until its time limit; what has begun to answer, a stream say, may go on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = anyio.CancelScope(deadline=anyio.current_time() + time_limit_s(scope))
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started, limit.deadline = True, math.inf
+            await send(message)
+
+        try:
+            with limit:
+                await self._app(scope, receive, watched)
+        except Exception as error:
+            if not isinstance(error, SpoolError) or error.status == 500:
+                request_id = scope["state"]["request_id"]
+                _log.exception("request failed", request_id=request_id, method=scope["method"], path=scope["path"])
+            if started:
+                raise
+            await problem(error)(scope, receive, send)
+        if limit.cancelled_caught:
+            late = DeadlineExceeded("This request took too long and was given up; what it asked for may still happen.")
+            await problem(late)(scope, receive, send)
+
+
+def time_limit_s(scope: Mapping[str, Any]) -> float:
+    """Seconds until this request must have begun to answer; uploads take as long as their bytes come."""
+    if scope["path"].startswith("/files/"):
+        return math.inf
+    context = scope.get("aws.context")
+    if context is None:
+        return TIME_LIMIT_S
+    domain = scope["aws.event"].get("requestContext", {}).get("domainName", "")
+    longest = _GATEWAY_LIMIT_S if ".execute-api." in domain else TIME_LIMIT_S
+    return float(max(0.0, min(longest, context.get_remaining_time_in_millis() / 1000 - _LAMBDA_MARGIN_S)))

@@ -1,0 +1,194 @@
+"""The job routes: read, one call, answer."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePath
+from time import monotonic
+from typing import Any
+
+from starlette.responses import Response
+
+from functions.call import Call, answer, in_thread
+from functions.cursor import seq_at, signed
+from functions.models import (
+    DeleteQuery,
+    HistoryQuery,
+    JobListQuery,
+    JobPatch,
+    JobQuery,
+    JobRequest,
+    NoQuery,
+)
+from functions.problems import invalid
+from functions.submit import ms, named, plan, ready_assets
+from functions.view import (
+    HistoryView,
+    JobListView,
+    JobsView,
+    OutputsView,
+    event_view,
+    job_view,
+    output_view,
+)
+from shared.errors import Conflict, FieldError, NotFound
+from shared.job import Job, Output, Status
+from shared.store.protocol import JobFilter, JobStore
+
+#: A signed link outlives a long listen, and little more.
+LINK_S = 3600
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def create(call: Call[NoQuery, JobRequest]) -> Response:
+    """Queue a job, or a family of them; the same key and body find the same job again."""
+    planned = plan(call.body, call.context.settings, call.caller)
+    assets = ready_assets(planned, call.store, call.storage, call.caller)
+    root, *family = (named(one, assets) for one in planned)
+    root = replace(root, idempotency_key=_idempotency_key(call), request_hash=call.digest)
+    job, new = call.store.create([root, *family])
+    return _created(job) if new else answer(job_view(job))
+
+
+async def show(call: Call[JobQuery, None]) -> Response:
+    """A job; `wait` holds the answer until it differs from what the client knows."""
+    job = await in_thread(partial(_job, call.store, call.id))
+    body, etag = _tagged(job)
+    known = call.request.headers.get("if-none-match") or etag
+    if call.query.wait and call.context.streams and etag in known and not job.terminal:
+        body, etag = await _changed(call, known)
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if etag in call.request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def list_(call: Call[JobListQuery, None]) -> Response:
+    """Jobs, newest first."""
+    query, secret = call.query, call.context.secret
+    where = JobFilter(status=query.status, type=query.type, parent_id=query.parent_id, tag=query.tag)
+    before = None if query.cursor is None else seq_at(query.cursor, secret)
+    page = call.store.list(where, limit=query.limit, before_seq=before)
+    cursor = None if page.next_seq is None else signed(page.next_seq, secret)
+    return answer(JobListView(items=[job_view(job) for job in page.items], next_cursor=cursor))
+
+
+def patch(call: Call[NoQuery, JobPatch]) -> Response:
+    """Change a job that has not started."""
+    run_at = None if call.body.run_at is None else ms(call.body.run_at)
+    return answer(job_view(call.store.patch(call.id, priority=call.body.priority, run_at=run_at, tags=call.body.tags)))
+
+
+def cancel(call: Call[NoQuery, None]) -> Response:
+    """Cancel: 200 when it is done, 202 while it stops, 409 when the job had ended otherwise."""
+    job = call.store.cancel(call.id)
+    if job.terminal and job.status is not Status.CANCELLED:
+        raise Conflict(f"Job {job.id} had already ended ({job.status}); there is nothing to cancel.")
+    return answer(job_view(job), 200 if job.terminal else 202)
+
+
+def delete(call: Call[DeleteQuery, None]) -> Response:
+    """Cancel a job, or with `purge` delete an ended one with its outputs."""
+    if not call.query.purge:
+        return cancel(call)  # type: ignore[arg-type]  # cancel reads no query
+    family = _family(call.store, _job(call.store, call.id))
+    call.store.purge(call.id)
+    for job in family:
+        call.storage.delete_prefix(f"outputs/{job.id}/")
+    return Response(status_code=204)
+
+
+def retry(call: Call[NoQuery, None]) -> Response:
+    """Run a job that ended badly again, as a new one."""
+    return _created(call.store.retry(call.id))
+
+
+def children(call: Call[NoQuery, None]) -> Response:
+    """The children of a job, by phase."""
+    jobs = call.store.children(call.id)
+    _exists(call, proven=bool(jobs))
+    return answer(JobsView(items=[job_view(job) for job in jobs]))
+
+
+def history(call: Call[HistoryQuery, None]) -> Response:
+    """What happened to a job, and its log."""
+    query = call.query
+    events = call.store.events(call.id, after=query.after, limit=query.limit, level=query.level)
+    _exists(call, proven=bool(events))
+    return answer(HistoryView(items=[event_view(event) for event in events]))
+
+
+def outputs(call: Call[NoQuery, None]) -> Response:
+    """The finished files, with URLs that end."""
+    job = _job(call.store, call.id)
+    return answer(OutputsView(items=[output_view(one, call.absolute(_link(call, job, one))) for one in job.outputs]))
+
+
+def output(call: Call[NoQuery, None]) -> Response:
+    """The way to one finished file."""
+    name = call.request.path_params["name"]
+    job = _job(call.store, call.id)
+    for one in job.outputs:
+        if one.name == name:
+            return Response(status_code=302, headers={"Location": call.absolute(_link(call, job, one))})
+    raise NotFound(f"Job {call.id} has no output {name}; GET /api/jobs/{call.id}/outputs lists them.")
+
+
+def _created(job: Job) -> Response:
+    return answer(job_view(job), 201, {"Location": f"/api/jobs/{job.id}"})
+
+
+def _job(store: JobStore, job_id: str) -> Job:
+    job = store.get(job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}; it may have been deleted after its retention time.")
+    return job
+
+
+def _exists(call: Call[Any, None], *, proven: bool) -> None:
+    """Raise `NotFound` for an unknown job; an answer that found something is proof enough."""
+    if not proven:
+        _job(call.store, call.id)
+
+
+def _family(store: JobStore, job: Job) -> list[Job]:
+    return [job, *(one for child in store.children(job.id) for one in _family(store, child))]
+
+
+def _tagged(job: Job) -> tuple[bytes, str]:
+    body = job_view(job).model_dump_json(exclude_unset=True).encode()
+    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+async def _changed(call: Call[JobQuery, None], known: str) -> tuple[bytes, str]:
+    """The job once it differs from every tag in `known`, or as it is when the time is up."""
+    deadline = monotonic() + call.query.wait
+    with call.context.feed.viewer() as viewer:
+        while True:
+            woken = await viewer.wait(deadline - monotonic())
+            viewer.take()
+            job = await in_thread(partial(_job, call.store, call.id))
+            body, etag = _tagged(job)
+            if etag not in known or not woken or call.context.feed.closed:
+                return body, etag
+
+
+def _idempotency_key(call: Call[NoQuery, JobRequest]) -> str | None:
+    key = call.request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise invalid([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+    return key
+
+
+def _link(call: Call[NoQuery, None], job: Job, output: Output) -> str:
+    """Saved under the source's name: the output `mp3` of `talk.wav` becomes `talk.mp3`."""
+    name = output.name
+    if "." not in name and mimetypes.guess_extension(output.content_type) != f".{name}":
+        name += mimetypes.guess_extension(output.content_type) or ""
+    if job.name is not None and not name.startswith(f"{PurePath(job.name).stem}."):
+        name = f"{PurePath(job.name).stem}.{name}"
+    return call.storage.download_url(output.key, filename=name, content_type=output.content_type, expires_s=LINK_S)

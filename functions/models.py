@@ -1,0 +1,183 @@
+"""What requests may say. Every model refuses fields it does not know."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from shared.job import Level, Phase, Status
+from shared.types import JOB_TYPES
+
+#: One file, whole: what local disks and S3 multipart uploads both take, and more than a day of 24-bit stereo sound.
+MAX_UPLOAD_BYTES = 20 * 10**9
+#: Jobs in one request: as many as fit into one database transaction without holding up others.
+MAX_JOBS_PER_REQUEST = 500
+
+
+def _plain(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("may not hold control characters")
+    return text
+
+
+def _file_name(text: str) -> str:
+    if "/" in text or "\\" in text:
+        raise ValueError("is a path; give the file's name alone")
+    return _plain(text)
+
+
+def _job_type(name: str) -> str:
+    if name not in JOB_TYPES:
+        raise ValueError(f"there is no job type {name!r}; choose one of {', '.join(JOB_TYPES)}")
+    return name
+
+
+def _link(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s]*)?", url):
+        raise ValueError("must be an http(s) URL without a user name")
+    return _plain(url)
+
+
+JobTypeName = Annotated[str, AfterValidator(_job_type), Field(json_schema_extra={"enum": list(JOB_TYPES)})]
+Tag = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_plain)]
+Tags = Annotated[tuple[Tag, ...], Field(max_length=16)]
+Priority = Annotated[
+    int, Field(ge=-100, le=100, description="Higher is claimed first; equal ones in order of arrival.")
+]
+ChildKey = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Names a child among its siblings; a number when left out.",
+    ),
+]
+
+
+class Body(BaseModel):
+    """The JSON body of a request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Query(BaseModel):
+    """The query of a request's URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _JobFields(Body):
+    type: JobTypeName = Field(description="One of GET /api/job-types.")
+    params: dict[str, Any] = Field(default={}, description="Parameters of that type; see its schema.")
+    priority: Priority = 0
+    max_failures: Annotated[int, Field(ge=1, le=10)] | None = Field(
+        default=None, description="Failures that end the job in dead_letter; the type's own when left out."
+    )
+    timeout_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Longest run of one attempt in seconds; may only lower the type's own."
+    )
+    children: tuple[ChildRequest, ...] = Field(
+        default=(), description="Jobs that belong to this one; it ends when they have."
+    )
+    on_child_failure: Literal["fail", "continue"] = "fail"
+    tags: Tags = ()
+    webhook_url: Annotated[str, Field(max_length=2048), AfterValidator(_link)] | None = None
+
+
+class ChildRequest(_JobFields):
+    """A job inside another's request."""
+
+    phase: Phase = "core"
+    child_key: ChildKey | None = None
+
+
+class JobRequest(_JobFields):
+    """A job, or a whole family of jobs, to be done."""
+
+    run_at: AwareDatetime | None = Field(default=None, description="ISO 8601 with a zone; now when left out.")
+    parent_id: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        default=None, description="An unfinished job that this one joins as a child."
+    )
+    phase: Phase | None = Field(default=None, description="With parent_id only; core when left out.")
+    child_key: ChildKey | None = None
+
+
+class JobPatch(Body):
+    """Changes to a job that has not started; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    priority: Priority | None = None
+    run_at: AwareDatetime | None = None
+    tags: Tags | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.priority is None and self.run_at is None and self.tags is None:
+            raise ValueError("give at least one of priority, run_at and tags")
+        return self
+
+
+class UploadRequest(Body):
+    """A file that is about to be sent."""
+
+    filename: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_file_name)]
+    content_type: str = Field(
+        max_length=127,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*$",
+        description="Such as audio/wav, without parameters.",
+    )
+    size_bytes: int = Field(ge=1, le=MAX_UPLOAD_BYTES, description="Exact size; other bytes are refused.")
+
+
+class NoQuery(Query):
+    """No query."""
+
+
+class JobQuery(Query):
+    """How long to wait for a change."""
+
+    wait: float = Field(default=0, ge=0, le=20, allow_inf_nan=False, description="Seconds to wait for a change.")
+
+
+class JobListQuery(Query):
+    """Which jobs to list; filters add up."""
+
+    status: Status | None = None
+    type: JobTypeName | None = None
+    parent_id: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        default=None, description="A parent's id, or `none` for the top level."
+    )
+    tag: Tag | None = None
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="`next_cursor` of the page before."
+    )
+
+
+class DeleteQuery(Query):
+    """Whether to cancel or to delete."""
+
+    purge: bool = Field(default=False, description="Delete an ended job with its outputs.")
+
+
+class HistoryQuery(Query):
+    """Which lines of a job's history to read."""
+
+    after: int = Field(default=0, ge=0, le=2**62, description="The last id already seen.")
+    level: Level = Field(default="debug", description="The lowest level to show.")
+    limit: int = Field(default=200, ge=1, le=1000)
+
+
+class LiveQuery(Query):
+    """What a live view shows."""
+
+    job: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(default=None, description="One job only.")
+    after: int | None = Field(default=None, ge=0, le=2**62, description="Like the header Last-Event-ID, which wins.")
+
+
+class StatsQuery(Query):
+    """How far back the statistics reach."""
+
+    hours: int = Field(default=24, ge=1, le=720)

@@ -1,0 +1,203 @@
+"""The routes for operators: is it up, is it ready, what does it do, what can it do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from functions.call import Call, answer
+from functions.models import NoQuery, StatsQuery
+from functions.view import Time, View, iso
+from shared.errors import Unavailable
+from shared.job import ENDED_BADLY, TERMINAL, Status
+from shared.store.protocol import Stats, Tally, WorkerSeen
+from shared.types import JOB_TYPES
+
+#: The upper end of a histogram's first bucket; each next one doubles.
+_BUCKET_MS = 128
+
+
+class HealthView(View):
+    """The process, or all it needs, is there."""
+
+    status: str
+
+
+class JobTypeView(View):
+    """A kind of job; `params` is the JSON Schema of its parameters."""
+
+    name: str
+    title: str
+    stages: list[str]
+    timeout_s: float
+    stall_s: float
+    max_failures: int
+    params: dict[str, Any]
+
+
+class JobTypesView(View):
+    """What this deployment can do."""
+
+    items: list[JobTypeView]
+
+
+class PercentilesView(View):
+    """Milliseconds that half, 95 % and 99 % of the jobs stayed under, to the precision of powers of two."""
+
+    p50: int
+    p95: int
+    p99: int
+
+
+class HourView(View):
+    """Jobs that ended in one hour."""
+
+    hour: str = Time
+    ended: dict[Status, int]
+
+
+class WorkerView(View):
+    """A worker process that was heard from in the last ten minutes."""
+
+    id: str
+    host: str
+    version: str
+    types: list[str]
+    slots: int
+    running: int
+    started_at: str = Time
+    seen_at: str = Time
+
+
+class StatsView(View):
+    """The queue at a glance. Ended jobs are those of the last `hours` hours; unfinished ones are counted to 2,000."""
+
+    at: str = Time
+    hours: int
+    states: dict[Status, int]
+    types: dict[str, dict[Status, int]] = Field(description="Jobs by type and state.")
+    oldest_waiting_s: float | None = Field(description="Age of the job that has been pending the longest.")
+    completed_per_hour: float
+    failure_rate: float | None = Field(description="Part of the jobs that ran and ended badly; null when none ran.")
+    wait_ms: PercentilesView | None = Field(description="From creation to first start.")
+    run_ms: PercentilesView | None = Field(description="From first start to the end.")
+    media_s: float = Field(description="Seconds of media finished.")
+    by_hour: list[HourView]
+    workers: list[WorkerView]
+
+
+async def healthz(call: Call[NoQuery, None]) -> Response:
+    """The process is up; asks nobody else."""
+    del call
+    return answer(HealthView(status="up"))
+
+
+def readyz(call: Call[NoQuery, None]) -> Response:
+    """Database and storage answer, and the database is migrated."""
+    faults = call.context.readiness.faults(call.store, call.storage)
+    if faults:
+        raise Unavailable(" ".join(faults))
+    return answer(HealthView(status="ready"))
+
+
+def stats(call: Call[StatsQuery, None]) -> Response:
+    """The queue at a glance."""
+    return answer(stats_view(call.store.stats(hours=call.query.hours), call.query.hours))
+
+
+def job_types(call: Call[NoQuery, None]) -> Response:
+    """The job types with the schemas of their parameters."""
+    items = [
+        JobTypeView(
+            name=kind.name,
+            title=kind.title,
+            stages=list(kind.stages),
+            timeout_s=call.context.settings.timeout_s(kind.name),
+            stall_s=kind.stall_s,
+            max_failures=kind.max_failures,
+            params=_schema(kind.name),
+        )
+        for kind in JOB_TYPES.values()
+    ]
+    return answer(JobTypesView(items=items), headers={"Cache-Control": "no-cache"})
+
+
+def stats_view(stats: Stats, hours: int) -> StatsView:
+    """The store's counts as clients see them."""
+    jobs: Counter[tuple[str, Status]] = Counter(stats.unfinished)
+    for tally in stats.tallies:
+        jobs[tally.type, tally.status] += tally.jobs
+    states = Counter(dict.fromkeys(Status, 0))
+    types: dict[str, dict[Status, int]] = {}
+    for (job_type, status), count in jobs.items():
+        states[status] += count
+        types.setdefault(job_type, {})[status] = count
+    ran = [tally for tally in stats.tallies if tally.status is not Status.CANCELLED]
+    bad = sum(tally.jobs for tally in ran if tally.status in ENDED_BADLY)
+    finished = sum(tally.jobs for tally in ran)
+    return StatsView(
+        at=iso(stats.at),
+        hours=hours,
+        states=dict(states),
+        types=types,
+        oldest_waiting_s=None if stats.oldest_pending_at is None else max(0, stats.at - stats.oldest_pending_at) / 1000,
+        completed_per_hour=round((finished - bad) / hours, 2),
+        failure_rate=round(bad / finished, 4) if finished else None,
+        wait_ms=_percentiles(tally.wait_log2 for tally in ran),
+        run_ms=_percentiles(tally.run_log2 for tally in ran),
+        media_s=sum(tally.media_ms for tally in ran) / 1000,
+        by_hour=_by_hour(stats.tallies),
+        workers=[_worker_view(seen) for seen in stats.workers],
+    )
+
+
+@cache
+def _schema(job_type: str) -> dict[str, Any]:
+    return JOB_TYPES[job_type].params.model_json_schema()
+
+
+def _percentiles(histograms: Iterable[dict[int, int]]) -> PercentilesView | None:
+    total: Counter[int] = Counter()
+    for histogram in histograms:
+        total.update(histogram)
+    if not total:
+        return None
+    return PercentilesView(p50=_percentile(total, 0.5), p95=_percentile(total, 0.95), p99=_percentile(total, 0.99))
+
+
+def _percentile(histogram: Counter[int], part: float) -> int:
+    """The value below which `part` of the jobs lie, taking them as spread evenly within their bucket."""
+    wanted = part * histogram.total()
+    below = 0
+    for bucket in sorted(histogram):
+        low, high = (0 if bucket == 0 else _BUCKET_MS << (bucket - 1)), _BUCKET_MS << bucket
+        if below + histogram[bucket] >= wanted:
+            return round(low + (high - low) * (wanted - below) / histogram[bucket])
+        below += histogram[bucket]
+    raise ValueError("an empty histogram has no percentiles")
+
+
+def _by_hour(tallies: Iterable[Tally]) -> list[HourView]:
+    hours: dict[int, Counter[Status]] = {}
+    for tally in tallies:
+        hours.setdefault(tally.hour, Counter(dict.fromkeys(sorted(TERMINAL), 0)))[tally.status] += tally.jobs
+    return [HourView(hour=iso(hour * 3_600_000), ended=dict(ended)) for hour, ended in sorted(hours.items())]
+
+
+def _worker_view(seen: WorkerSeen) -> WorkerView:
+    worker = seen.worker
+    return WorkerView(
+        id=worker.id,
+        host=worker.host,
+        version=worker.version,
+        types=list(worker.types),
+        slots=worker.slots,
+        running=seen.running,
+        started_at=iso(seen.started_at),
+        seen_at=iso(seen.seen_at),
+    )

@@ -1,0 +1,140 @@
+"""From a request to rows of the queue: parameters checked by their type, uploads there, families numbered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+from functions.call import checked
+from functions.models import MAX_JOBS_PER_REQUEST, ChildRequest, JobRequest
+from functions.problems import invalid
+from shared.errors import Conflict, FieldError
+from shared.job import MAX_DEPTH, NewJob, new_id
+from shared.settings import Settings
+from shared.storage.protocol import StorageAdapter
+from shared.store.protocol import Asset, JobStore
+from shared.types import JOB_TYPES, AnyParams
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A job to be made, and where in the request it stands: `""` or `children.0.`."""
+
+    job: NewJob
+    at: str
+    assets: tuple[str, ...]
+
+
+def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
+    """The job, then its descendants, each after its parent. Raises `Invalid`."""
+    if wrong := list(_misplaced(request)):
+        raise invalid(wrong)
+    root = _planned(request, settings, caller, "")
+    job = replace(root.job, run_at=None if request.run_at is None else ms(request.run_at))
+    if request.parent_id is not None:
+        key = request.child_key or job.id
+        job = replace(job, parent_id=request.parent_id, phase=request.phase or "core", child_key=key)
+    root = replace(root, job=job)
+    planned = [root, *_family(request, root, settings, 1)]
+    if len(planned) > MAX_JOBS_PER_REQUEST:
+        raise invalid(
+            [FieldError("children", f"are {len(planned) - 1}; one request takes at most {MAX_JOBS_PER_REQUEST} jobs")]
+        )
+    return planned
+
+
+def ms(moment: datetime) -> int:
+    """A moment in milliseconds UTC."""
+    return round(moment.timestamp() * 1000)
+
+
+def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapter, caller: str) -> dict[str, Asset]:
+    """The uploads that the jobs read, each the caller's and complete; one read for each that is.
+
+    Raises `Invalid` for one that is missing or another caller's, `Conflict` for one that is still on its way.
+    """
+    wanted = {asset_id: f"{one.at}params.source" for one in reversed(planned) for asset_id in one.assets}
+    ready = {}
+    for asset_id, path in wanted.items():
+        asset = store.asset(asset_id)
+        if asset is None or asset.owner != caller:
+            raise invalid(
+                [FieldError(path, f"there is no upload {asset_id}; send the file with POST /api/uploads first")]
+            )
+        ready[asset_id] = completed(asset, store, storage)
+    return ready
+
+
+def named(planned: Planned, assets: dict[str, Asset]) -> NewJob:
+    """The job under the name of what it works on: its uploaded file, or the end of its link."""
+    if planned.assets:
+        return replace(planned.job, name=assets[planned.assets[0]].filename)
+    source = planned.job.params.get("source")
+    if source is None:
+        return planned.job
+    parts = urlsplit(source)
+    return replace(planned.job, name=unquote(PurePosixPath(parts.path).name) or parts.hostname)
+
+
+def completed(asset: Asset, store: JobStore, storage: StorageAdapter) -> Asset:
+    """The upload, ready. Raises `Conflict` while its bytes are not all there."""
+    if asset.state == "ready":
+        return asset
+    stored = storage.stat(asset.key)
+    if stored is None or stored.size_bytes != asset.size_bytes:
+        raise Conflict(f"The upload {asset.id} ({asset.filename}) is not finished; send all its bytes, then try again.")
+    return store.asset_ready(asset.id, sha256=stored.sha256)
+
+
+def _misplaced(request: JobRequest) -> Iterator[FieldError]:
+    """Fields that only children have, or that children have not."""
+    if request.parent_id is None:
+        for name in ("phase", "child_key"):
+            if getattr(request, name) is not None:
+                yield FieldError(name, "is for children; give parent_id too, or leave it out")
+    else:
+        if request.run_at is not None:
+            yield FieldError("run_at", "is not for children, which start when their phase opens; leave it out")
+        if request.children:
+            yield FieldError("children", "cannot come with a job that joins a parent; post them one by one")
+
+
+def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Settings, depth: int) -> Iterator[Planned]:
+    if request.children and depth >= MAX_DEPTH:
+        raise invalid([FieldError(f"{parent.at}children", f"a family is at most {MAX_DEPTH} levels deep")])
+    keys: set[str] = set()
+    for index, child in enumerate(request.children):
+        planned = _planned(child, settings, parent.job.caller, f"{parent.at}children.{index}.")
+        key = child.child_key or str(index + 1)
+        if key in keys:
+            raise invalid([FieldError(f"{planned.at}child_key", f"{key!r} is another child's; give each its own")])
+        keys.add(key)
+        planned = replace(planned, job=replace(planned.job, parent_id=parent.job.id, phase=child.phase, child_key=key))
+        yield planned
+        yield from _family(child, planned, settings, depth + 1)
+
+
+def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
+    kind = JOB_TYPES[request.type]
+    params = cast("AnyParams", checked(kind.params, request.params, f"{at}params"))
+    longest_s = settings.timeout_s(request.type)
+    if request.timeout_s is not None and request.timeout_s > longest_s:
+        raise invalid([FieldError(f"{at}timeout_s", f"may be at most {longest_s:g} for {request.type}")])
+    job = NewJob(
+        id=new_id(),
+        type=request.type,
+        params=params.model_dump(mode="json", exclude_unset=True),
+        own_work=bool(kind.stages),
+        priority=request.priority,
+        max_failures=request.max_failures or kind.max_failures,
+        timeout_s=request.timeout_s or longest_s,
+        on_child_failure=request.on_child_failure,
+        tags=request.tags,
+        webhook_url=request.webhook_url,
+        caller=caller,
+    )
+    return Planned(job, at, params.assets)

@@ -1,0 +1,56 @@
+"""The upload routes: a place for the bytes, and the word that they are all there."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from functions.call import Call, answer
+from functions.models import NoQuery, UploadRequest
+from functions.submit import completed
+from functions.view import UploadTargetView, UploadView, asset_view
+from shared.errors import NotFound
+from shared.job import new_id
+from shared.store.protocol import Asset
+
+#: Time to begin sending; an upload that has begun may take as long as it needs.
+_BEGIN_S = 3600
+
+
+def begin(call: Call[NoQuery, UploadRequest]) -> Response:
+    """Remember an upload and say where its bytes go."""
+    file = call.body
+    asset = call.store.add_asset(
+        Asset(
+            id=new_id(),
+            owner=call.caller,
+            filename=file.filename,
+            content_type=file.content_type,
+            size_bytes=file.size_bytes,
+            state="uploading",
+        )
+    )
+    target = call.storage.upload_target(
+        asset.key, size_bytes=asset.size_bytes, content_type=asset.content_type, expires_s=_BEGIN_S
+    )
+    upload = UploadTargetView(method=target.method, url=call.absolute(target.url), headers=target.headers)
+    return answer(UploadView(asset=asset.id, upload=upload), 201)
+
+
+def complete(call: Call[NoQuery, None]) -> Response:
+    """The upload, once all its bytes are there."""
+    return answer(asset_view(completed(_asset(call), call.store, call.storage)))
+
+
+def delete(call: Call[NoQuery, None]) -> Response:
+    """Delete an upload that no unfinished job needs."""
+    asset = _asset(call)
+    call.store.delete_asset(asset.id)
+    call.storage.delete_prefix(asset.key)
+    return Response(status_code=204)
+
+
+def _asset(call: Call[NoQuery, None]) -> Asset:
+    asset = call.store.asset(call.id)
+    if asset is None or asset.owner != call.caller:
+        raise NotFound(f"There is no upload {call.id}; begin with POST /api/uploads.")
+    return asset
