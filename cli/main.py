@@ -1,0 +1,331 @@
+"""The `spool` command: every subcommand and the mapping of errors to sentences and exit codes on one screen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from cli import jobs as show
+from cli.client import (
+    DONE,
+    INTERRUPTED,
+    JOB_FAILED,
+    USAGE,
+    Client,
+    CommandError,
+    JobView,
+    exit_code_of,
+)
+from cli.live import view_for
+from shared.errors import ConfigurationError, NotFound, SpoolError, Unavailable
+from shared.settings import Settings, load_settings
+
+
+class SpoolGroup(TyperGroup):
+    """Ends every expected problem with one sentence on standard error and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own signature
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except CommandError as error:
+            code = _fail(error.message, error.exit_code)
+        except (ConfigurationError, NotFound) as error:
+            code = _fail(error.message, USAGE)
+        except Unavailable as error:
+            code = _fail(error.message, 3)
+        except SpoolError as error:
+            code = _fail(error.message, JOB_FAILED)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read our output has seen enough (`spool jobs | head`); nothing more may be written.
+            sys.stdout = None  # Python flushes it at exit and would complain
+            code = DONE
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    name="spool",
+    cls=SpoolGroup,
+    help="Turns uploaded media into finished media, in the background.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `spool jobs` prints it.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs, as `spool jobs` prints them.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A word to find the job by; may be repeated.")]
+OutDir = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Save the finished files here.")]
+
+
+# --- the parts ---------------------------------------------------------------------------------------------------
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes; 0 for none.")] = 1,
+) -> None:
+    """Start everything on this machine: API, dashboard and workers. Needs no settings; Ctrl-C ends it."""
+    from cli.dev import run_dev  # noqa: PLC0415 - most commands are clients and start faster without it
+
+    console = _console(as_json=False)
+    run_dev(_settings(), lambda line: _say(console, [line]), port=port, workers=workers)
+
+
+@app.command()
+def demo() -> None:
+    """Master a real recording and a video, and show the numbers and the files."""
+    from cli.demo import run_demo  # noqa: PLC0415 - most commands are clients and start faster without it
+    from cli.dev import ends_by_signal  # noqa: PLC0415 - most commands are clients and start faster without it
+
+    with ends_by_signal():
+        raise typer.Exit(run_demo(_settings(), _console(as_json=False)))
+
+
+@app.command()
+def api(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; without SPOOL_API_TOKENS a local one.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Start the API and the dashboard alone."""
+    from cli.serve import run_api  # noqa: PLC0415 - most commands are clients and start faster without it
+
+    run_api(_settings(), host=host, port=port, fd=fd)
+
+
+@app.command()
+def worker() -> None:
+    """Start one worker alone; the same as `python -m worker`."""
+    from worker.__main__ import main  # noqa: PLC0415 - most commands are clients and start faster without it
+
+    raise typer.Exit(main())
+
+
+# --- jobs --------------------------------------------------------------------------------------------------------
+@app.command()
+def submit(
+    *,
+    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="What to do, such as ingest.")],
+    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE|URL]...", help="One job for each.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Loudness target: podcast, spotify, youtube, …")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A parameter: target_lufs=-18, outputs.0.format=flac")
+    ] = None,
+    output: Annotated[
+        list[str] | None, typer.Option(metavar="FORMAT[:KBPS]", help="A file to make: mp3:192, m4a")
+    ] = None,
+    tag: Tags = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    as_json: JsonFlag = False,
+    out: OutDir = None,
+) -> None:
+    """Send files or links and queue a job for each. With -o it waits and saves the finished files."""
+    from cli.submit import Order, run_submit  # noqa: PLC0415 - the other commands start faster without the job types
+
+    console = _console(as_json)
+    order = Order(job_type, tuple(files or ()), preset, tuple(param or ()), tuple(output or ()), tuple(tag or ()))
+    jobs, lines = run_submit(_client(console), order, view_for(console, quiet=as_json), watch=watch, folder=out)
+    _answer(console, jobs, lines, as_json=as_json)
+    raise typer.Exit(exit_code_of(jobs))
+
+
+@app.command("jobs")
+def jobs_(
+    status: Annotated[str | None, typer.Option(help="Only these: pending, running, completed, failed, …")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List jobs, newest first."""
+    console = _console(as_json)
+    query = {"status": status, "type": job_type, "tag": tag, "limit": limit}
+    page = _client(console).jobs(**{name: value for name, value in query.items() if value is not None})
+    if as_json:
+        show.print_json(page)
+    elif page["items"]:
+        console.print(show.job_table(page["items"]))
+    else:
+        _say(console, ["No jobs. Queue one: spool submit ingest FILE --watch"])
+
+
+@app.command("show")
+def show_(job_id: JobId, as_json: JsonFlag = False) -> None:
+    """Show everything about one job."""
+    console = _console(as_json)
+    client = _client(console)
+    job = client.job(job_id)
+    if as_json:
+        show.print_json(job)
+    else:
+        _say(console, show.details(job, client.children(job_id) if job["children"] else []))
+
+
+@app.command()
+def watch(job_ids: JobIds, as_json: JsonFlag = False, out: OutDir = None) -> None:
+    """Follow jobs to their ends. Exit code 1 when one did not complete."""
+    from cli.submit import run_watch  # noqa: PLC0415 - the other commands start faster without the job types
+
+    console = _console(as_json)
+    jobs, lines = run_watch(_client(console), job_ids, view_for(console, quiet=as_json), folder=out)
+    _answer(console, jobs, lines, as_json=as_json)
+    raise typer.Exit(exit_code_of(jobs))
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow_on: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    level: Annotated[str, typer.Option(help="From this level on: debug, info, warn, error.")] = "info",
+    as_json: JsonFlag = False,
+) -> None:
+    """Print a job's history and log; with --json one event per line."""
+    console = _console(as_json)
+    for event in show.history(_client(console), job_id, level=level, keep_on=follow_on):
+        if as_json:
+            show.print_json(event)
+        else:
+            show.print_event(console, event)
+
+
+@app.command()
+def cancel(job_ids: JobIds, as_json: JsonFlag = False) -> None:
+    """Cancel jobs; running ones are stopped within a second or so."""
+    console = _console(as_json)
+    client = _client(console)
+    for job_id in job_ids:
+        job, sentence = show.cancelled_text(client, job_id)
+        if as_json:
+            show.print_json(job)
+        else:
+            _say(console, [sentence])
+
+
+@app.command()
+def retry(job_ids: JobIds, as_json: JsonFlag = False) -> None:
+    """Run failed or cancelled jobs again, each as a new job."""
+    console = _console(as_json)
+    client = _client(console)
+    for job_id in job_ids:
+        job = client.retry(job_id)
+        if as_json:
+            show.print_json(job)
+        else:
+            _say(console, [f"Queued again as {job['id']}. Follow it: spool watch {job['id']}"])
+
+
+@app.command()
+def purge(job_ids: JobIds) -> None:
+    """Delete ended jobs with their finished files, now and for good."""
+    console = _console(as_json=False)
+    client = _client(console)
+    for job_id in job_ids:
+        client.purge(job_id)
+        _say(console, [f"{job_id}: deleted with its files"])
+
+
+@app.command()
+def stats(as_json: JsonFlag = False) -> None:
+    """The queue at a glance."""
+    console = _console(as_json)
+    found = _client(console).stats()
+    if as_json:
+        show.print_json(found)
+    else:
+        _say(console, show.stats_lines(found))
+
+
+# --- this machine --------------------------------------------------------------------------------------------------
+@app.command()
+def migrate(as_json: JsonFlag = False) -> None:
+    """Bring the database up to date."""
+    from shared.store import get_job_store  # noqa: PLC0415 - clients of a remote API need no database driver
+
+    applied = list(get_job_store(_settings()).migrate())
+    if as_json:
+        show.print_json({"applied": applied})
+    else:
+        _say(Console(), [f"applied {name}" for name in applied] or ["The database is up to date."])
+
+
+@app.command()
+def prune(
+    days: Annotated[
+        float | None, typer.Option(min=0, help="Older than this; SPOOL_RETENTION_DAYS when left out.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete ended jobs past their retention time with their files, now."""
+    from cli.prune import prune_all  # noqa: PLC0415 - clients of a remote API need no database driver
+
+    settings = _settings()
+    jobs, uploads = prune_all(settings, older_than_days=settings.retention_days if days is None else days)
+    if as_json:
+        show.print_json({"jobs": jobs, "uploads": uploads})
+    else:
+        _say(Console(), [f"Deleted {jobs} job(s) and {uploads} upload(s)."])
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Look at everything a job needs: what is wrong, and how to mend it."""
+    from dataclasses import asdict  # noqa: PLC0415 - only here
+
+    from cli.doctor import examine  # noqa: PLC0415 - it imports both sides
+
+    console = _console(as_json)
+    findings = []
+    for finding in examine(_settings()):
+        findings.append(finding)
+        if not as_json:
+            _say(console, [finding.line()])
+    if as_json:
+        show.print_json([asdict(finding) for finding in findings])
+    raise typer.Exit(DONE if all(finding.ok for finding in findings) else JOB_FAILED)
+
+
+def _settings() -> Settings:
+    return load_settings()
+
+
+def _console(as_json: bool) -> Console:
+    """Standard output for people; standard error when a program reads standard output."""
+    console = Console(stderr=as_json)
+    return console if console.is_terminal else Console(stderr=as_json, width=200)
+
+
+def _client(console: Console) -> Client:
+    settings = _settings()
+    token = settings.api_token.get_secret_value() if settings.api_token else None
+    return Client(settings.api_url, token, say=lambda sentence: console.print(sentence, style="yellow"))
+
+
+def _answer(console: Console, jobs: list[JobView], lines: list[str], *, as_json: bool) -> None:
+    """The jobs, one a line, for a program; the lines for a person."""
+    if as_json:
+        for job in jobs:
+            show.print_json(job)
+    else:
+        _say(console, lines)
+
+
+def _say(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _fail(sentence: str, exit_code: int) -> int:
+    style = "yellow" if exit_code == INTERRUPTED else "red"
+    Console(stderr=True).print(sentence, style=style, markup=False, highlight=False, soft_wrap=True)
+    return exit_code

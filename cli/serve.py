@@ -1,0 +1,40 @@
+"""`spool api`: the API and the dashboard under uvicorn."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from cli.client import USAGE, CommandError
+from cli.dev import listener
+from functions.app import create_app
+from shared.settings import Settings
+from shared.storage import get_storage
+from shared.store import get_job_store
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+#: Streams and long polls never end by themselves: how long a stopping server waits for them.
+_GOODBYE_S = 3
+
+
+def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
+    """Serve until SIGTERM or SIGINT, on `host` and `port` or on a listening socket inherited as `fd`."""
+    if host not in LOOPBACK and not settings.api_tokens:
+        raise CommandError(
+            f"Without tokens the API serves this machine only, not {host}. Set SPOOL_API_TOKENS to a long random word, "
+            "or leave --host out.",
+            USAGE,
+        )
+    store = get_job_store(settings)
+    if store.pending_migrations():
+        raise CommandError(
+            "The database is not up to date. Run `spool migrate` first, or start everything with `spool dev`."
+        )
+    app = create_app(settings, store, get_storage(settings))
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GOODBYE_S)
+    bound = listener(host, port) if fd is None else socket.socket(fileno=fd)
+    if fd is None:
+        shown = f"[{host}]" if ":" in host else host
+        print(f"API and dashboard: http://{shown}:{bound.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
+    uvicorn.Server(config).run(sockets=[bound])
