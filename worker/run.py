@@ -44,10 +44,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Stage(Generic[State]):
-    """One named step. It may be repeated from the start, and raises `JobFailure` to end the attempt."""
+    """One named step. It may be repeated from the start, and raises `JobFailure` to end the attempt.
+
+    `weight` is its usual share of the attempt's time, in the unit of its sisters' weights: the ETA reads it.
+    """
 
     name: str
     work: Callable[[Run, State], None]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

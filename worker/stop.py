@@ -17,7 +17,7 @@ class Reason(StrEnum):
     LOST = "lost"
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the attempt was asked to end
+class Stopped(Exception):
     """Raised inside an attempt once it has been asked to end."""
 
     def __init__(self, reason: Reason) -> None:
@@ -40,16 +40,17 @@ class Stop:
             if self._reason is not None:
                 return False
             self._reason = reason
+            callbacks = tuple(self._callbacks)
         self._asked.set()
-        for callback in self._callbacks:
+        for callback in callbacks:
             callback()
         return True
 
     def on_request(self, callback: Callable[[], None]) -> None:
-        """Call back, once and soon, when the end is asked for: at once when it already was."""
+        """Call back, once, when the end is asked for: at once when it already was."""
         with self._lock:
-            self._callbacks.append(callback)
             if self._reason is None:
+                self._callbacks.append(callback)
                 return
         callback()
 

@@ -230,9 +230,18 @@ class JobStore(Protocol):
         """Which jobs the worker owns and which of them are to be cancelled; writes nothing."""
 
     def finish(
-        self, claim: Claim, outcome: Outcome, *, lines: Sequence[Line] = (), next: ClaimRequest | None = None
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        lines: Sequence[Line] = (),
+        progress: Progress = Progress(),  # noqa: B008 - frozen
+        next: ClaimRequest | None = None,
     ) -> Finished:
-        """End an attempt and, with `next`, claim another job in the same round trip. Raises `ClaimLost`."""
+        """End an attempt and, with `next`, claim another job in the same round trip. Raises `ClaimLost`.
+
+        `lines` and `progress` are what no heartbeat has carried yet.
+        """
 
     def release(self, claim: Claim, *, lines: Sequence[Line] = ()) -> Job:
         """Give a job back unharmed: it costs no failure. Raises `ClaimLost`."""

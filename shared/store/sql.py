@@ -23,6 +23,7 @@ from shared.job import (
     Line,
     NewJob,
     Outcome,
+    Progress,
     Status,
 )
 from shared.store import statements as sql
@@ -343,6 +344,7 @@ class SqlJobStore(ABC):
         outcome: Outcome,
         *,
         lines: Sequence[Line] = (),
+        progress: Progress = Progress(),  # noqa: B008 - frozen
         next: ClaimRequest | None = None,
     ) -> Finished:
         """End an attempt and, with `next`, claim another job in the same round trip."""
@@ -353,8 +355,8 @@ class SqlJobStore(ABC):
             "result": None if outcome.result is None else json.dumps(outcome.result),
             "outputs": json.dumps([asdict(output) for output in outcome.outputs]),
             "error": None if failure is None else json.dumps(failure.as_json(claim.attempt)),
-            "stage": None if failure is None else failure.stage,
             "last_line": max((line.n for line in lines), default=0),
+            **asdict(progress),
         }
         batch = [
             *_lines(claim, lines),

@@ -280,8 +280,10 @@ UPDATE job SET
   run_at = CASE WHEN ({_END}) = 'retrying' THEN {NOW} + {_BACKOFF} END,
   stopping = CASE WHEN :word <> 'completed' AND ({_END}) = 'waiting_children' AND stopping = 0 THEN 1
     ELSE stopping END,
-  stage = COALESCE(:stage, stage),
-  progress = CASE WHEN :word = 'completed' THEN 100.0 ELSE progress END,
+  stage = COALESCE(:stage, stage), stage_index = COALESCE(:stage_index, stage_index),
+  stage_count = COALESCE(:stage_count, stage_count),
+  progress = CASE WHEN :word = 'completed' THEN 100.0 ELSE COALESCE(:percent, progress) END,
+  progress_current = COALESCE(:current, progress_current), progress_total = COALESCE(:total, progress_total),
   eta_s = NULL,
   last_line = MAX(last_line, :last_line),
   completed_at = CASE WHEN {_ENDED} THEN {NOW} END,

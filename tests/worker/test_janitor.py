@@ -1,0 +1,117 @@
+"""What a worker does for all is done in time, and never in haste after an outage."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shared.job import Job, Status, new_id
+from shared.storage.local import LocalStorage
+from shared.store.local import LocalJobStore
+from shared.store.protocol import ClaimRequest, Worker
+from tests.worker.stand import settings_for, submit
+from worker.janitor import Janitor
+
+LOST = Worker(id="lost", host="there", version="0", types=("ingest",), slots=1)
+
+
+@dataclass
+class Place:
+    """A queue, a storage, and a janitor whose clock the test moves."""
+
+    store: LocalJobStore
+    storage: LocalStorage
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.now = 1000.0
+        settings = settings_for(self.folder, heartbeat_s=5.0, lease_s=30.0)
+        self.janitor = Janitor(self.store, self.storage, settings, lambda: self.now, random.Random(1))
+
+    def spend(self, seconds: float, step_s: float = 1.0) -> None:
+        """Let time pass with a turn at every step."""
+        for _ in range(int(seconds / step_s)):
+            self.now += step_s
+            self.janitor.turn()
+
+    def lose_a_job(self) -> Job:
+        """A job whose owner's lease has run out."""
+        submit(self.store)
+        job = self.store.claim(ClaimRequest(LOST, new_id(), 90.0))
+        assert job is not None
+        self.change("UPDATE job SET lease_until = 1")
+        return job
+
+    def change(self, statement: str) -> None:
+        """Change the database behind everyone's back, as only time can."""
+        database = sqlite3.connect(self.folder / "spool.db", isolation_level=None)
+        database.execute(statement)
+        database.close()
+
+
+@pytest.fixture
+def place(tmp_path) -> Iterator[Place]:
+    """A migrated, empty queue with its janitor."""
+    store = LocalJobStore(tmp_path / "spool.db")
+    store.migrate()
+    yield Place(store, LocalStorage(tmp_path / "storage", b"secret"), tmp_path)
+    store.close()
+
+
+def status(place: Place, job: Job) -> Status:
+    """The job's state."""
+    found = place.store.get(job.id)
+    assert found is not None
+    return found.status
+
+
+def test_a_lost_job_is_reaped_within_a_third_of_a_lease(place) -> None:
+    """A janitor in its stride takes a job from a silent worker soon after its lease ended."""
+    place.spend(60)
+    job = place.lose_a_job()
+    place.spend(10)
+    assert status(place, job) is Status.RETRYING
+
+
+def test_nothing_is_reaped_right_after_an_outage(place) -> None:
+    """When the queue is back after long, owners get two heartbeats to save their jobs before anyone takes them."""
+    place.spend(60)
+    job = place.lose_a_job()
+    place.now += 60
+    place.spend(9, step_s=0.5)
+    assert status(place, job) is Status.RUNNING
+    place.spend(20)
+    assert status(place, job) is Status.RETRYING
+
+
+def test_a_janitor_told_to_be_quiet_is(place) -> None:
+    """While the worker's own heartbeats fail, and two heartbeats longer, nothing is reaped."""
+    place.spend(60)
+    job = place.lose_a_job()
+    for _ in range(30):
+        place.janitor.be_quiet()
+        place.spend(1)
+    assert status(place, job) is Status.RUNNING
+
+
+def test_old_jobs_are_pruned_with_their_files(place, tmp_path) -> None:
+    """After the retention time rows and files of an ended job are deleted; a young one stays."""
+    old = submit(place.store)
+    place.store.cancel(old.id)
+    place.change("UPDATE job SET created_at = 1, completed_at = 1")
+    young = submit(place.store)
+    place.store.cancel(young.id)
+    (tmp_path / "made").write_text("x")
+    for job in (old, young):
+        key = f"outputs/{job.id}/1/a.txt"
+        place.storage.put(tmp_path / "made", key, content_type="text/plain", progress=lambda *_: None)
+    place.spend(700)
+    assert place.store.get(old.id) is None
+    assert place.storage.stat(f"outputs/{old.id}/1/a.txt") is None
+    assert place.store.get(young.id) is not None
+    assert place.storage.stat(f"outputs/{young.id}/1/a.txt") is not None

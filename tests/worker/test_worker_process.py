@@ -1,0 +1,155 @@
+"""The worker as a process: signals, sudden death, and what the next one finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.job import Status
+from shared.store.local import LocalJobStore
+from tests.worker.stand import PATIENCE_S, ROOT, Program, settings_for, submit, until
+
+
+@pytest.fixture
+def store(tmp_path) -> Iterator[LocalJobStore]:
+    """A migrated, empty queue."""
+    store = LocalJobStore(tmp_path / "spool.db")
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Workers started by a test; none outlives it."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def start(folder: Path, processes: list[subprocess.Popen[bytes]], **changed: object) -> subprocess.Popen[bytes]:
+    """A worker process on the queue in `folder`, whose log is a pipe."""
+    settings = settings_for(folder, **changed).model_dump(mode="json", exclude_unset=True)
+    command = [sys.executable, "-m", "tests.worker.stand", json.dumps(settings)]
+    processes.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE))
+    return processes[-1]
+
+
+def log_until(worker: subprocess.Popen[bytes], event: str) -> list[dict[str, object]]:
+    """Read the worker's log up to this event."""
+    assert worker.stderr is not None
+    lines = []
+    for line in worker.stderr:
+        lines.append(json.loads(line))
+        if lines[-1]["event"] == event:
+            return lines
+    raise AssertionError(f"the worker never said {event!r}")
+
+
+def test_sigterm_drains(store, tmp_path, processes) -> None:
+    """SIGTERM: the running job finishes, the exit code is 0, and the log is JSON with the names operators filter by."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    program = Program(tmp_path, f"open({str(gate)!r}).read()")
+    job = submit(store, code=program.code)
+    worker = start(tmp_path, processes)
+    program.await_start()
+    worker.send_signal(signal.SIGTERM)
+    gate.write_text("go on")
+    assert worker.wait(PATIENCE_S) == 0
+    assert until(store, job, lambda found: found.terminal).status is Status.COMPLETED
+    done = next(line for line in log_until(worker, "worker ended") if line.get("stage") == "executing")
+    assert {"job", "attempt", "type", "stage", "duration_s", "worker", "timestamp", "level"} <= done.keys()
+
+
+def test_two_sigterms_release(store, tmp_path, processes) -> None:
+    """A second SIGTERM stops the program and gives the job back; the exit code is still 0."""
+    program = Program(tmp_path, "signal.signal(15, signal.SIG_IGN); time.sleep(600)")
+    job = submit(store, code=program.code)
+    worker = start(tmp_path, processes)
+    program.await_start()
+    worker.send_signal(signal.SIGTERM)
+    log_until(worker, "draining")  # two signals that meet would be one
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_S) == 0
+    assert program.dead()
+    found = until(store, job, Status.PENDING)
+    assert (found.attempt, found.failures) == (1, 0)
+
+
+def test_a_killed_worker_leaves_nothing_running_and_loses_no_job(store, tmp_path, processes) -> None:
+    """kill -9: the program dies at once, another worker takes the job, and clears the dead one's folder away."""
+    program = Program(tmp_path)
+    job = submit(store, code=program.code)
+    first = start(tmp_path, processes, lease_s=4.0)
+    program.await_start()
+    first.kill()
+    assert program.dead(PATIENCE_S)
+    left = {path.name for path in (tmp_path / "work").iterdir()}
+    assert len(left) == 2
+    second = start(tmp_path, processes, lease_s=4.0)
+    program.await_start()
+    found = until(store, job, lambda found: found.attempt == 2)
+    assert (found.status, found.failures) == (Status.RUNNING, 1)
+    assert not left & {path.name for path in (tmp_path / "work").iterdir()}
+    second.kill()
+    assert program.dead(PATIENCE_S)
+
+
+def test_a_frozen_worker_loses_its_job_and_wakes_up_harmless(store, tmp_path, processes) -> None:
+    """SIGSTOP past the lease: its program is dead before another worker runs the job; awake, it writes nothing."""
+    program = Program(tmp_path)
+    job = submit(store, code=program.code)
+    frozen = start(tmp_path, processes, lease_s=4.0)
+    program.await_start()
+    frozen.send_signal(signal.SIGSTOP)
+    start(tmp_path, processes, lease_s=4.0)
+    until(store, job, lambda found: found.status is not Status.RUNNING)
+    assert program.dead()
+    program.await_start()
+    frozen.send_signal(signal.SIGCONT)
+    frozen.send_signal(signal.SIGTERM)
+    assert frozen.wait(PATIENCE_S) == 0
+    found = until(store, job, lambda _: True)
+    assert (found.status, found.attempt, found.failures) == (Status.RUNNING, 2, 1)
+
+
+def test_the_real_entry_point_explains_a_wrong_setting(tmp_path) -> None:
+    """`python -m worker` with a wrong setting: one sentence, exit code 2, no traceback."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "worker"],
+        cwd=ROOT,
+        env={"SPOOL_LEASE_S": "5", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "SPOOL_LEASE_S is 5 but must be at least" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_real_entry_point_works_and_ends_on_sigterm(tmp_path) -> None:
+    """`python -m worker` with the product's pipelines says that it is ready, ends with 0, and leaves no folder."""
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/spool.db", "STORAGE_URL": f"file:{tmp_path}/storage"}
+    settings |= {"SECRET": "0123456789abcdef" * 4, "WORK_DIR": f"{tmp_path}/work", "LOG_FORMAT": "json"}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "worker"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin"} | {f"SPOOL_{name}": value for name, value in settings.items()},
+        stderr=subprocess.PIPE,
+    )
+    assert log_until(worker, "worker ready")[-1]["types"] == ["ingest"]
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE_S)
+    assert worker.returncode == 0
+    assert list((tmp_path / "work").iterdir()) == []

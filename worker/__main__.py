@@ -1,0 +1,50 @@
+"""`python -m worker`: the only place where the worker's parts are put together."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+import socket
+import sys
+
+from shared.errors import ConfigurationError
+from shared.job import new_id
+from shared.log import configure_log
+from shared.settings import load_settings
+from shared.storage import get_storage
+from shared.store import get_job_store
+from worker.ffmpeg import find_engine
+from worker.loop import Worker
+
+
+def main() -> int:
+    """Work until SIGTERM or SIGINT; returns the exit code: 0 drained, 1 a job did not stop, 2 it could not start."""
+    try:
+        settings = load_settings()
+        configure_log(settings)
+        store = get_job_store(settings)
+        store.migrate()
+        engine = find_engine(settings)
+        from worker.pipelines import PIPELINES  # noqa: PLC0415 - numpy and PyAV are not needed to say what is wrong
+
+        worker = Worker(
+            store,
+            get_storage(settings),
+            engine,
+            settings,
+            PIPELINES,
+            worker_id=new_id(),
+            host=socket.gethostname(),
+            version=importlib.metadata.version("spool"),
+            new_token=new_id,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.drain())
+        return worker.run()
+    except ConfigurationError as error:
+        sys.stderr.write(f"The worker cannot start: {error.message}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Where attempts work: a private folder each, gone with the attempt, and with the worker at the latest."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from shared.errors import ConfigurationError
+
+
+class WorkFolders:
+    """The work folders of one worker process. A lock file says that it lives; others leave its folders alone."""
+
+    def __init__(self, root: Path | None, worker_id: str) -> None:
+        self._root = root or Path(tempfile.gettempdir()) / f"spool-work-{os.getuid()}"
+        self._home = self._root / worker_id
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Make the worker's folder. Raises `ConfigurationError` when the place cannot be used."""
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            about = self._root.lstat()
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
+                raise ConfigurationError(
+                    f"The work folder {self._root} belongs to somebody else or others may write to it; "
+                    "set SPOOL_WORK_DIR to a private folder."
+                )
+            self._lock = _lock_new(_lock_file(self._home))
+            self._home.mkdir(mode=0o700)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The work folder {self._root} cannot be used ({error.strerror}); set SPOOL_WORK_DIR to another one."
+            ) from error
+
+    def sweep(self) -> int:
+        """Remove the folders of workers that are dead; returns how many there were."""
+        swept = 0
+        for path in self._root.glob("*.lock"):
+            if path == _lock_file(self._home):
+                continue
+            with contextlib.suppress(OSError):  # it lives, or somebody else sweeps: either way not ours to touch
+                descriptor = os.open(path, os.O_RDWR)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                    if not path.with_suffix("").exists():
+                        path.unlink()
+                        swept += 1
+                finally:
+                    os.close(descriptor)
+        return swept
+
+    def place(self, job_id: str, attempt: int) -> Path:
+        """Where an attempt works; the attempt makes the folder itself, so that a full disk is its own failure."""
+        return self._home / job_id / str(attempt)
+
+    def remove(self, place: Path) -> None:
+        """Remove an attempt's folder with all it holds."""
+        shutil.rmtree(place.parent, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove the worker's folder."""
+        if self._lock is None:
+            return
+        shutil.rmtree(self._home, ignore_errors=True)
+        _lock_file(self._home).unlink(missing_ok=True)
+        os.close(self._lock)
+        self._lock = None
+
+
+def _lock_file(home: Path) -> Path:
+    return home.with_name(home.name + ".lock")
+
+
+def _lock_new(path: Path) -> int:
+    """Create and lock a file; a sweeper may take it for a dead worker's in between, hence until it is ours."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        os.close(descriptor)

@@ -1,0 +1,90 @@
+"""What every worker does for all: takes jobs from the dead, moves what is due, deletes what nobody needs."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+    from shared.storage.protocol import StorageAdapter
+    from shared.store.protocol import JobStore
+
+_log = structlog.get_logger("spool.worker")
+_DAY_S = 86_400.0
+_PRUNE_EVERY_S, _PRUNE_ON_AFTER_S = 600.0, 20.0
+
+
+@dataclass(slots=True)
+class Duty:
+    """Something to do about every `every_s`; `due_at` is on the worker's clock."""
+
+    work: Callable[[], None]
+    every_s: float
+    due_at: float
+
+
+class Janitor:
+    """The duties of one worker, one per turn, each of guarded statements, at times that differ between workers."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        storage: StorageAdapter,
+        settings: Settings,
+        clock: Callable[[], float],
+        chance: random.Random,
+    ) -> None:
+        self._store, self._storage, self._settings = store, storage, settings
+        self._clock, self._chance = clock, chance
+        self._quiet_until = 0.0
+        now = clock()
+        often = settings.lease_s / 6
+        self._reached_at = -math.inf
+        self._prune_duty = Duty(self._prune, _PRUNE_EVERY_S, now + chance.uniform(5, 60))
+        self._duties = (
+            Duty(self._tend_and_reap, often, now + chance.uniform(0, often)),
+            self._prune_duty,
+        )
+
+    def turn(self) -> None:
+        """Do the duty that has been due for longest. Call it only while the worker's own heartbeats succeed."""
+        now = self._clock()
+        duty = min(self._duties, key=lambda duty: duty.due_at)
+        if now >= max(duty.due_at, self._quiet_until):
+            duty.due_at = now + duty.every_s * self._chance.uniform(0.8, 1.2)
+            duty.work()
+
+    def be_quiet(self) -> None:
+        """The queue could not be reached: when it can be, its other workers first get time to save their own jobs."""
+        self._quiet_until = self._clock() + 2 * self._settings.heartbeat_s
+
+    def _tend_and_reap(self) -> None:
+        self._store.tend()
+        now, reached_before = self._clock(), self._reached_at
+        self._reached_at = now
+        if now - reached_before > self._settings.lease_s / 3:
+            self.be_quiet()  # an outage long enough to end leases is over just now, or this worker has just begun
+            return
+        for job in self._store.reap():
+            _log.warning(
+                "job taken from a lost worker", job=job.id, attempt=job.attempt, type=job.type, status=job.status.value
+            )
+
+    def _prune(self) -> None:
+        pruned = self._store.prunable(older_than_s=self._settings.retention_days * _DAY_S)
+        # Files first: when this is cut short the rows are still there to tell what is left to delete.
+        for job_id in pruned.job_ids:
+            self._storage.delete_prefix(f"outputs/{job_id}/")
+        for asset_id in pruned.asset_ids:
+            self._storage.delete_prefix(f"uploads/{asset_id}")
+        jobs = self._store.prune(pruned)
+        if pruned.walked_to:
+            self._prune_duty.due_at = self._clock() + _PRUNE_ON_AFTER_S
+        if jobs or pruned.asset_ids:
+            _log.info("pruned", jobs=jobs, assets=len(pruned.asset_ids))

@@ -1,0 +1,282 @@
+"""The worker, start reading here: every slot claims a job, runs its stages, finishes it, and claims the next."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+
+from shared.errors import ClaimLost, Unavailable
+from shared.job import Failure, Job, Outcome
+from shared.store.protocol import ClaimRequest, Finished
+from shared.store.protocol import Worker as Identity
+from shared.types import JOB_TYPES, JobType
+from worker.attempt import Attempt
+from worker.folders import WorkFolders
+from worker.heartbeat import Heartbeat
+from worker.janitor import Janitor
+from worker.process import clock as machine_clock
+from worker.stop import Reason
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+    from shared.storage.protocol import StorageAdapter
+    from shared.store.protocol import JobStore
+    from worker.ffmpeg import Engine
+    from worker.run import Pipeline
+
+Answer = TypeVar("Answer")
+#: An idle slot looks by itself so often: soon after work, then ever more seldom.
+_IDLE_MIN_S, _IDLE_MAX_S = 0.25, 2.0
+_TICK_S = 0.1
+#: What a drain may take beyond its time and the cancel grace, for the proof and the release.
+_RELEASE_S = 5.0
+
+
+class Worker:
+    """N slots, each one job at a time, and one heartbeat for all. `run` returns when it was drained."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        storage: StorageAdapter,
+        engine: Engine,
+        settings: Settings,
+        pipelines: Mapping[str, Pipeline[Any]],
+        *,
+        worker_id: str,
+        host: str,
+        version: str,
+        new_token: Callable[[], str],
+        job_types: Mapping[str, JobType] = JOB_TYPES,
+        clock: Callable[[], float] = machine_clock,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._store, self._storage, self._engine, self._settings = store, storage, engine, settings
+        self._job_types, self._clock, self._new_token = job_types, clock, new_token
+        self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
+        # Types without stages are parents: nobody claims them.
+        self._pipelines = {name: pipeline for name, pipeline in pipelines.items() if job_types[name].stages}
+        self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
+        self._folders = WorkFolders(settings.work_dir, worker_id)
+        self._lock = threading.Condition()
+        self._attempts: list[Attempt] = []
+        self._news = False
+        self._drains_asked = 0
+        self._drain_until: float | None = None
+        self._log = structlog.get_logger("spool.worker").bind(worker=worker_id)
+
+    def run(self) -> int:
+        """Work until drained; returns the exit code, 0 when every job was finished or given back."""
+        self._folders.open()
+        try:
+            self._folders.sweep()
+            heartbeat = self._heartbeat()
+            slots = [
+                threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True)
+                for number in range(self._settings.slots)
+            ]
+            self._log.info("worker ready", types=self.identity.types, slots=len(slots), host=self.identity.host)
+            heartbeat.start()
+            for slot in slots:
+                slot.start()
+            drained = self._supervise(slots)
+            heartbeat.close()
+            self._leave()
+        finally:
+            self._folders.close()
+        self._log.info("worker ended", drained=drained)
+        return 0 if drained else 1
+
+    def drain(self) -> None:
+        """Claim no more and end when the running jobs have; asked a second time: stop and release them now.
+
+        Safe to call from a signal handler.
+        """
+        self._drains_asked += 1
+
+    def _leave(self) -> None:
+        try:
+            self._store.leave(self.identity.id)
+        except Unavailable as error:
+            self._log.info("the queue was not told of the end; it forgets this worker by itself", reason=error.message)
+
+    # --- a slot --------------------------------------------------------------------------------------------
+    def _slot(self) -> None:
+        """Claim, run, finish, and on with the job that came with the finish."""
+        idle_s = _IDLE_MIN_S
+        while not self._drains_asked:
+            claimed = self._claim()
+            if claimed is None:
+                self._idle(idle_s * self._chance.uniform(0.75, 1.25))
+                idle_s = min(2 * idle_s, _IDLE_MAX_S)
+                continue
+            self._wake()  # where one job was, there may be another for the next idle slot
+            while claimed is not None:
+                claimed = self._work(*claimed)
+            idle_s = _IDLE_MIN_S
+
+    def _work(self, job: Job, claimed_at: float) -> tuple[Job, float] | None:
+        """Run one attempt to its end and write that down; returns the job claimed in the same round trip."""
+        attempt = Attempt(
+            job,
+            self._pipelines[job.type],
+            kind=self._job_types[job.type],
+            claimed_at=claimed_at,
+            settings=self._settings,
+            clock=self._clock,
+        )
+        attempt.log.info("attempt begins", failures=job.failures)
+        with self._lock:
+            self._attempts.append(attempt)
+        folder = self._folders.place(job.id, job.attempt)
+        following = None
+        try:
+            outcome = attempt.run(folder, self._storage, self._engine)
+            self._prove(attempt)
+            attempt.settling = True
+            if outcome is None:
+                self._release(attempt)
+            else:
+                following = self._finish(attempt, outcome)
+        except ClaimLost:
+            attempt.log.info("claim lost; nothing was written")
+        except Unavailable as error:
+            attempt.log.warning("the end of the attempt could not be written", reason=error.message)
+        except Exception:
+            attempt.log.exception("the attempt could not be ended")
+        finally:
+            with self._lock:
+                self._attempts.remove(attempt)
+            self._folders.remove(folder)
+        return following
+
+    def _prove(self, attempt: Attempt) -> None:
+        """Nothing is written about an end before all processes are proven gone; meanwhile the claim is kept alive."""
+        while survivors := attempt.processes.close():
+            attempt.log.error("processes of this attempt cannot be killed; trying on", survivors=survivors)
+            time.sleep(1.0)
+
+    # --- the queue -----------------------------------------------------------------------------------------
+    def _claim(self) -> tuple[Job, float] | None:
+        request, claimed_at = self._request(), self._clock()
+        try:
+            # The lease counts from the first try, so a claim that took long is given up for a fresh one.
+            job = self._until_answered(lambda: self._store.claim(request), at_most_s=self._settings.lease_s / 4)
+        except Unavailable as error:
+            self._log.warning("no claim: the queue does not answer", reason=error.message)
+            return None
+        return (job, claimed_at) if job is not None else None
+
+    def _finish(self, attempt: Attempt, outcome: Outcome) -> tuple[Job, float] | None:
+        request, claimed_at = None if self._drains_asked else self._request(), self._clock()
+        progress, lines = attempt.report.last()
+
+        def finish() -> Finished:
+            fresh = self._clock() < claimed_at + self._settings.lease_s / 4
+            following = request if fresh else None
+            return self._store.finish(attempt.claim, outcome, lines=lines, progress=progress, next=following)
+
+        try:
+            finished = self._until_answered(finish)
+        except (TypeError, ValueError):  # a result that is no JSON: the job still needs an end
+            attempt.log.exception("the outcome could not be written")
+            sentence = "The result of the job could not be stored; this is a fault in Spool, which its log describes."
+            outcome = Outcome("failed", failure=Failure("internal", "permanent", sentence))
+            finished = self._until_answered(finish)
+        attempt.log.info(
+            "attempt ended",
+            outcome=outcome.word,
+            status=finished.job.status.value,
+            stage=attempt.report.stage,
+            code=outcome.failure.code if outcome.failure else None,
+            duration_s=round(self._clock() - attempt.started_at, 3),
+        )
+        return (finished.next, claimed_at) if finished.next is not None else None
+
+    def _release(self, attempt: Attempt) -> None:
+        """Give the job back, even on a lease that ran out, as long as nobody took it: an outage costs no failure."""
+        _, lines = attempt.report.last()
+        self._until_answered(lambda: self._store.release(attempt.claim, lines=lines))
+        attempt.log.info("released", reason=attempt.stop.reason, stage=attempt.report.stage)
+
+    def _until_answered(self, ask: Callable[[], Answer], *, at_most_s: float = math.inf) -> Answer:
+        """Repeat until the queue answers: what is asked here is fenced and safe to repeat, so late is not too late."""
+        began_at = self._clock()
+
+        def enough(_: RetryCallState) -> bool:
+            now, drain_until = self._clock(), self._drain_until
+            return now >= began_at + at_most_s or (
+                drain_until is not None and now >= drain_until + self._settings.cancel_grace_s
+            )
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(Unavailable),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            stop=enough,
+            reraise=True,
+        )
+        return retrying(ask)
+
+    def _request(self) -> ClaimRequest:
+        return ClaimRequest(self.identity, self._new_token(), self._settings.lease_s)
+
+    # --- the threads ---------------------------------------------------------------------------------------
+    def _heartbeat(self) -> Heartbeat:
+        janitor = Janitor(self._store, self._storage, self._settings, self._clock, self._chance)
+        return Heartbeat(
+            self._store,
+            self.identity,
+            self._settings,
+            janitor,
+            attempts=self._running,
+            on_change=self._wake,
+            clock=self._clock,
+            chance=self._chance,
+        )
+
+    def _running(self) -> list[Attempt]:
+        with self._lock:
+            return list(self._attempts)
+
+    def _idle(self, timeout_s: float) -> None:
+        """Sleep until the queue changes, and no longer than that."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._news or self._drains_asked, timeout_s)
+            self._news = False
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._news = True
+            self._lock.notify()
+
+    def _supervise(self, slots: list[threading.Thread]) -> bool:
+        """Hold every attempt to its limits; after a drain was asked for, see it through. False when a slot hangs."""
+        while alive := [slot for slot in slots if slot.is_alive()]:
+            alive[0].join(_TICK_S)
+            for attempt in self._running():
+                attempt.enforce()
+            if self._drains_asked and self._drain(self._clock()):
+                self._log.error("a job did not stop; the worker ends without it", jobs=len(self._running()))
+                return False
+        return True
+
+    def _drain(self, now: float) -> bool:
+        """Returns True when the time for stopping is over, too."""
+        if self._drain_until is None:
+            self._drain_until = now + self._settings.drain_s
+            self._log.info("draining", running=len(self._running()), at_most_s=self._settings.drain_s)
+            with self._lock:
+                self._lock.notify_all()
+        if self._drains_asked > 1:
+            self._drain_until = min(self._drain_until, now)
+        if now >= self._drain_until:
+            for attempt in self._running():
+                attempt.stop.request(Reason.SHUTDOWN)
+        return now >= self._drain_until + self._settings.cancel_grace_s + _RELEASE_S
