@@ -27,7 +27,19 @@ def test_a_missing_guard_is_noticed(guard, tmp_path):
     assert guard.old in text, "the guard is no longer where this list says"
     target.write_text(text.replace(guard.old, guard.new))
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", guard.test],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "--timeout=60",
+            guard.test,
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -1,0 +1,306 @@
+"""From a measured mix to finished files: one ffmpeg makes them all, and every file is decoded again to prove it.
+
+Files that only grow are decoded while they are made, on the second core; the others afterwards. What misses its
+loudness or its ceiling is corrected by what it missed, and made again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from shared.errors import JobFailure
+from worker.encoders import Encoding
+from worker.ffmpeg import input_args, shown, transcode
+from worker.limiter import MOST_LOSS_LU, Solved, envelope, solve
+from worker.loudness import Measured, measure
+from worker.meter import Mix
+
+if TYPE_CHECKING:
+    from worker.run import Run
+
+#: How far a finished file may be from its target, by our own meter; others read up to 0.01 LU differently.
+LINEAR_LU, LIMITED_LU = 0.04, 0.07
+#: How far below the ceiling to aim: two meters read a click half a dB apart, and among the thousands of peaks that a
+#: limiter levels in ten minutes, an MP3 of 128 kbit/s raises one by 0.7 dB. To be too low costs nothing audible, to
+#: be too high costs a second encode.
+LOSSLESS_ROOM_DB, LOSSY_ROOM_DB = 0.5, 0.9
+#: What a finished file must stay under its ceiling by our own meter, so that it does by others.
+GUARD_DB = 0.05
+DURATION_S = 0.05
+PASSES = 3
+#: Shorter files are decoded afterwards: it costs nothing, and an MP3's header then says where the sound ends.
+_WATCH_FROM_S = 30.0
+#: One limiter: what it works on and how.
+_Limited = tuple[Mix, Solved]
+_DEMUXERS = {"mp3": "mp3", "opus": "ogg", "flac": "flac"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that is mastered; `stream` and `picture` are ffmpeg's names of its tracks, such as `0:1`."""
+
+    path: Path
+    stream: str
+    picture: str | None = None
+    picture_codec: tuple[str, ...] = ("-c:v", "copy")
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One file on its way: how it is made, how loud, and what was measured in it."""
+
+    made: Encoding
+    mix: Mix
+    before: Measured
+    path: Path
+    target_lufs: float
+    gain_db: float = 0.0
+    #: Added to make up for what the encoder takes away.
+    trim_db: float = 0.0
+    room_db: float = LOSSLESS_ROOM_DB
+    solved: Solved | None = None
+    after: Measured | None = None
+
+    @property
+    def part(self) -> Path:
+        """Where it lies until it is proven."""
+        return self.path.with_name(self.path.name + ".part")
+
+    @property
+    def goal_lufs(self) -> float:
+        """The loudness it must have: the target, or as near to it as the limiter may come."""
+        return self.solved.integrated_lufs if self.solved and not self.solved.landed else self.target_lufs
+
+    def facts(self) -> dict[str, Any]:
+        """What was measured in the finished file, and how it was made."""
+        assert self.after is not None
+        facts = self.after.facts() | {"gain_db": round(self.gain_db, 3), "limited": self.solved is not None}
+        if self.solved is not None:
+            facts |= {
+                "deepest_reduction_db": round(self.solved.deepest_db, 2),
+                "limited_share": round(self.solved.limited_share, 4),
+            }
+        return facts | ({"bitrate_kbps": self.made.kbps} if self.made.kbps else {})
+
+
+@dataclass(slots=True)
+class Master:
+    """Makes the deliveries of one source under one ceiling."""
+
+    run: Run
+    source: Source
+    ceiling_dbtp: float
+    deliveries: Sequence[Delivery]
+    metadata: Sequence[str] = ()
+    warnings: list[str] = field(default_factory=list)
+    commands: list[list[str]] = field(default_factory=list)
+
+    def plan(self) -> None:
+        """Decide each file's gain, and solve the limiter where the gain alone would pass the ceiling."""
+        lossy = {item.mix for item in self.deliveries if item.made.lossy}
+        for item in self.deliveries:
+            item.trim_db = item.made.loss_db
+            item.gain_db = item.target_lufs - item.before.integrated_lufs
+            # One room per mix, so that its files share a limiter.
+            item.room_db = LOSSY_ROOM_DB if item.mix in lossy else LOSSLESS_ROOM_DB
+            if item.before.true_peak_dbtp + item.gain_db > self.ceiling_dbtp - LOSSLESS_ROOM_DB:
+                self._limit(item)
+
+    def make(self, on_time: Callable[[float], None]) -> None:
+        """Encode, prove, correct. Raises `JobFailure` when a file cannot be made right."""
+        pending = list(self.deliveries)
+        for number in range(1, PASSES + 1):
+            self._encode(pending, on_time if number == 1 else lambda _: None)
+            pending = [item for item in pending if not self._proven(item, final=number == PASSES)]
+            if not pending:
+                return
+            for item in pending:
+                self._correct(item)
+
+    # --- loudness --------------------------------------------------------------------------------------------
+    def _limit(self, item: Delivery) -> None:
+        ceiling = self.ceiling_dbtp - item.room_db
+        item.solved = solve(item.before, item.target_lufs, ceiling, check=self.run.stop.check)
+        item.gain_db = item.solved.gain_db
+        if not item.solved.landed:
+            self._warn(
+                f"The recording cannot reach {item.target_lufs:g} LUFS under {self.ceiling_dbtp:g} dBTP without being "
+                f"crushed; the files are as loud as a limiter makes them that takes {MOST_LOSS_LU:g} LU away, about "
+                f"{item.solved.integrated_lufs:.0f} LUFS."
+            )
+
+    def _proven(self, item: Delivery, *, final: bool) -> bool:
+        """Whether the finished file is what was promised; moves it to its place when it is."""
+        assert item.after is not None
+        expected, seconds = item.before.seconds, item.after.seconds
+        if abs(seconds - expected) > DURATION_S:
+            raise JobFailure(
+                "internal",
+                f"The file {item.made.name} came out {seconds:.2f} s long instead of {expected:.2f} s; "
+                "it is tried again while it has tries left.",
+                kind="transient",
+            )
+        miss = item.after.integrated_lufs - item.goal_lufs
+        over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
+        allowed = LIMITED_LU if item.solved else LINEAR_LU
+        self.run.report.log(
+            "info" if abs(miss) <= allowed and over <= 0 else "warn",
+            f"{item.made.name} has {item.after.integrated_lufs:.2f} LUFS, {item.after.true_peak_dbtp:.2f} dBTP",
+        )
+        if abs(miss) <= allowed and over <= (GUARD_DB if final else 0):
+            with item.part.open("rb") as file:
+                os.fsync(file.fileno())
+            item.part.replace(item.path)
+            return True
+        if final:
+            raise JobFailure(
+                "internal",
+                f"The file {item.made.name} could not be made exact: it is {miss:+.2f} LU from its loudness "
+                f"and {over - GUARD_DB:+.2f} dB from its ceiling; it is tried again while it has tries left.",
+                kind="transient",
+            )
+        return False
+
+    def _correct(self, item: Delivery) -> None:
+        """Make up for what the encoder turned out to do to loudness and peaks."""
+        assert item.after is not None
+        item.trim_db += item.goal_lufs - item.after.integrated_lufs
+        over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
+        if over > 0:
+            item.room_db += over + 0.1
+            self._limit(item)
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+            self.run.report.log("warn", sentence)
+
+    # --- files -----------------------------------------------------------------------------------------------
+    def _encode(self, items: Sequence[Delivery], on_time: Callable[[float], None]) -> None:
+        """Make these files with one ffmpeg and measure each of them."""
+        longest = max(item.before.seconds for item in items)
+        growing = [item for item in items if item.made.appended and longest >= _WATCH_FROM_S][:2]
+        finished = threading.Event()
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="check") as pool:
+            checks: dict[int, Future[Measured]] = {}
+            try:
+                for item in growing:
+                    item.part.write_bytes(b"")
+                    checks[id(item)] = pool.submit(self._check, item, _growth(self.run, item.part, finished))
+                curves = {(item.mix, item.solved): item.before for item in items if item.solved}
+                with _envelopes(curves) as fds:
+                    args = self._command(items, fds)
+                    self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
+                    transcode(self.run, args, expected_s=longest, on_time=on_time, pass_fds=list(fds.values()))
+            finally:
+                finished.set()
+            for item in items:
+                if id(item) not in checks:
+                    checks[id(item)] = pool.submit(self._check, item, None)
+            for item in items:
+                item.after = checks[id(item)].result()
+
+    def _check(self, item: Delivery, feed: Callable[[BinaryIO], None] | None) -> Measured:
+        """Decode a file as a player would, refusing any error in it."""
+        lossless_16 = not item.made.lossy and not item.made.deep
+        source = ["-f", _DEMUXERS[item.made.kind], "-i", "pipe:0"] if feed else ["-i", str(item.part)]
+        return measure(
+            self.run,
+            ["-xerror", *source],
+            Mix(item.made.channels, item.made.sample_rate, sixteen_bit=lossless_16),
+            folder=self.run.work,
+            name=f"check-{item.made.name}",
+            feed=feed,
+            what=f"The finished file {item.made.name}",
+        )
+
+    def _command(self, items: Sequence[Delivery], fds: Mapping[_Limited, int]) -> list[str]:
+        """ffmpeg's arguments: each mix is made once, limited once, and given to every file with that file's gain."""
+        inputs, graph, outputs = input_args(self.source.path), list[str](), list[str]()
+        groups: dict[tuple[Mix, Solved | None], list[int]] = {}
+        for number, item in enumerate(items):
+            groups.setdefault((item.mix, item.solved), []).append(number)
+        for place, ((mix, solved), numbers) in enumerate(groups.items()):
+            mixed = f"[{self.source.stream}]{mix.filters or 'anull'}"
+            if solved is not None:
+                index = inputs.count("-i")
+                pipe = f"pipe:{fds[mix, solved]}"
+                inputs += [
+                    "-protocol_whitelist",
+                    "pipe",
+                    "-f",
+                    "f32le",
+                    "-ar",
+                    str(mix.sample_rate),
+                    "-ac",
+                    "1",
+                    "-i",
+                    pipe,
+                ]
+                floats = f"aformat=sample_fmts=fltp:channel_layouts={mix.layout}"
+                graph.append(f"{mixed},{floats}[m{place}]")
+                graph.append(
+                    f"[{index}:a]pan={mix.layout}|c0=c0{'|c1=c0' if mix.channels == 2 else ''},{floats}[e{place}]"
+                )
+                mixed = f"[m{place}][e{place}]amultiply"
+            graph.append(f"{mixed},asplit={len(numbers)}" + "".join(f"[s{number}]" for number in numbers))
+        for number, item in enumerate(items):
+            seen = item.made.kind == "mp4" and self.source.picture is not None
+            # Beside a picture the sound keeps its time; alone it begins at 0, whatever the source's clock says.
+            clock = "" if seen else ",asetpts=N/SR/TB"
+            graph.append(f"[s{number}]volume={item.gain_db + item.trim_db:.4f}dB:precision=float{clock}[o{number}]")
+            outputs += ["-map", f"[o{number}]"]
+            if seen:
+                outputs += ["-map", str(self.source.picture), *self.source.picture_codec]
+            outputs += [*item.made.codec_args(), *item.made.muxer_args(), *self.metadata, str(item.part)]
+        return [*inputs, "-filter_complex", ";".join(graph), *outputs]
+
+
+def _growth(run: Run, path: Path, finished: threading.Event) -> Callable[[BinaryIO], None]:
+    """Writes a file that is being made into a pipe, as far as it has come, until it is finished."""
+
+    def feed(pipe: BinaryIO) -> None:
+        with path.open("rb") as file:
+            while True:
+                ending = finished.is_set()
+                while piece := file.read(1 << 18):
+                    pipe.write(piece)
+                if ending:
+                    return
+                run.stop.check()
+                finished.wait(0.05)
+
+    return feed
+
+
+@contextmanager
+def _envelopes(curves: Mapping[_Limited, Measured]) -> Iterator[dict[_Limited, int]]:
+    """A pipe for each limiter's envelope: the descriptors that ffmpeg reads them from."""
+    with ExitStack() as stack:
+        fds: dict[_Limited, int] = {}
+        for (mix, solved), known in curves.items():
+            reading, writing = os.pipe()
+            writer = threading.Thread(
+                target=_write, args=(writing, envelope(known, solved)), name="envelope", daemon=True
+            )
+            writer.start()
+            # Closing our end of a pipe that ffmpeg no longer reads is what ends the writer.
+            stack.callback(writer.join)
+            stack.callback(os.close, reading)
+            fds[mix, solved] = reading
+        yield fds
+
+
+def _write(fd: int, pieces: Iterator[bytes]) -> None:
+    with suppress(BrokenPipeError), open(fd, "wb", buffering=0) as pipe:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[pipe.write(rest) :]

@@ -1,0 +1,10 @@
+"""The job types this worker can run: one file each, stages are data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.pipelines.ingest import INGEST
+from worker.run import Pipeline
+
+PIPELINES: dict[str, Pipeline[Any]] = {pipeline.type: pipeline for pipeline in (INGEST,)}
