@@ -6,9 +6,7 @@ Both are read off the queue's own clock: from `created_at` to the event `running
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
+import subprocess  # noqa: TID251 - the worker is the thing measured
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -79,7 +77,7 @@ def _queue(folder: Path) -> Iterator[tuple[LocalJobStore, str]]:
         watch.close()
         yield store, asset.id
     finally:
-        os.kill(worker.pid, signal.SIGTERM)
+        worker.terminate()
         worker.wait()
         store.close()
 
