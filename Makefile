@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup demo dev test check bench lock clean
+.PHONY: setup tools aws interop demo dev test check check-infra deploy rehearse bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -20,13 +20,37 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Servers that the tests talk to, apart from what Spool itself needs: they pin other versions of the same packages.
+tools: $(VENV)-tools/.ready
+
+$(VENV)-tools/.ready: requirements/tools.txt $(VENV)/.ready
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)-tools
+	@$(BIN)/uv pip install -q --python $(VENV)-tools/bin/python --require-hashes -r requirements/tools.txt
+	@touch $@
+
+# A database client that is not ours, for the test that both understand each other.
+interop: $(VENV)-interop/.ready
+
+$(VENV)-interop/.ready: requirements/interop.txt $(VENV)/.ready
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)-interop
+	@$(BIN)/uv pip install -q --python $(VENV)-interop/bin/python --require-hashes -r requirements/interop.txt
+	@touch $@
+
+# What checks and deploys the template in infra/.
+aws: $(VENV)-aws/.ready
+
+$(VENV)-aws/.ready: requirements/aws.txt $(VENV)/.ready
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)-aws
+	@$(BIN)/uv pip install -q --python $(VENV)-aws/bin/python --require-hashes -r requirements/aws.txt
+	@touch $@
+
 demo: setup
 	@$(BIN)/spool demo
 
 dev: setup
 	@$(BIN)/spool dev
 
-test: setup
+test: setup tools interop
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup
@@ -35,15 +59,33 @@ check: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# The template as AWS's own tools see it.
+check-infra: setup aws
+	@$(VENV)-aws/bin/cfn-lint infra/template.yaml
+	@cd infra && SAM_CLI_TELEMETRY=0 ../$(VENV)-aws/bin/sam validate --lint --region eu-central-1
+
+# `make deploy DATABASE_URL=libsql://…` builds and deploys to the AWS account of the environment; docs/deploy.md.
+deploy: setup aws
+	@cd infra && SAM_CLI_TELEMETRY=0 ../$(VENV)-aws/bin/sam build && \
+	  SAM_CLI_TELEMETRY=0 ../$(VENV)-aws/bin/sam deploy --parameter-overrides DatabaseUrl=$(DATABASE_URL) $(PARAMETERS)
+
+# A whole deployment on this machine, without any account: build, deploy, a job, teardown.
+rehearse: setup tools aws
+	@$(BIN)/python -m tests.deploy.rehearse
+
 bench: setup
 	@$(BIN)/python -m bench
 
 # Requirement files carry hashes and no addresses, so that they install from any index.
 lock: setup
-	@for name in api worker dev; do \
+	@for name in api cli dev; do \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	    --no-emit-package spool --extra $$name -o requirements/$$name.txt pyproject.toml; \
 	done
+	@for name in tools aws interop; do \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	    --group $$name -o requirements/$$name.txt; \
+	done
 
 clean:
-	rm -rf $(VENV) .spool .media build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-tools $(VENV)-aws $(VENV)-interop infra/.aws-sam .spool .media build dist *.egg-info

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mimetypes
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict, cast
+from typing import Any, BinaryIO, NotRequired, TypedDict, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import urllib3
@@ -100,6 +100,30 @@ class EventView(TypedDict):
     kind: str
     message: str
     data: dict[str, Any] | None
+
+
+class UploadTarget(TypedDict):
+    """The request that sends bytes."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+
+
+class UploadPart(UploadTarget):
+    """The request that sends `size_bytes` of the file from byte `first` on."""
+
+    number: int
+    first: int
+    size_bytes: int
+
+
+class UploadView(TypedDict):
+    """Where a file goes: in one request, or in parts."""
+
+    asset: str
+    upload: NotRequired[UploadTarget]
+    parts: NotRequired[list[UploadPart]]
 
 
 class CommandError(Exception):
@@ -215,40 +239,68 @@ class Client:
         self._json("GET", "/readyz", repeat=False, timeout_s=5)
 
     # --- files -----------------------------------------------------------------------------------------------
-    def upload(self, path: Path, moved: Moved) -> str:
-        """Send a file from disk, in constant memory; returns its asset id."""
-        size = path.stat().st_size
-        content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        body = {"filename": path.name, "content_type": content_type, "size_bytes": size}
-        ticket = self._json("POST", "/api/uploads", body=body)
-        with path.open("rb") as file:
-            target = ticket["upload"]
-            self._send(target["method"], target["url"], target["headers"], _Counted(file, size, moved), size)
-        asset = str(ticket["asset"])
+    def begin_upload(self, filename: str, content_type: str, size_bytes: int) -> UploadView:
+        """Announce a file; the answer says where its bytes go."""
+        body = {"filename": filename, "content_type": content_type, "size_bytes": size_bytes}
+        return cast("UploadView", self._json("POST", "/api/uploads", body=body))
+
+    def rest_of_upload(self, asset: str) -> UploadView:
+        """What has not arrived yet, at fresh addresses."""
+        return cast("UploadView", self._json("GET", f"/api/uploads/{quote(asset, safe='')}"))
+
+    def complete_upload(self, asset: str) -> None:
+        """Say that all bytes are there."""
         self._json("POST", f"/api/uploads/{quote(asset, safe='')}/complete", body={}, repeat=True)
-        return asset
+
+    def send(self, path: Path, piece: UploadPart, moved: Callable[[int], None]) -> None:
+        """Send a piece of a file in constant memory, telling how much of it has gone."""
+        url = urljoin(self.base_url + "/", piece["url"])
+        to_api = url.startswith(self.base_url + "/")
+        with self._explained("" if to_api else url), path.open("rb") as file:
+            reply = self._pool.request(
+                piece["method"],
+                url,
+                body=cast("BinaryIO", _Counted(file, piece["first"], piece["size_bytes"], moved)),
+                headers={**piece["headers"], "Content-Length": str(piece["size_bytes"])},
+                timeout=urllib3.Timeout(connect=5, read=300),
+            )
+        if reply.status in {409, 412}:
+            raise WrittenTwice(f"{path.name} had been sent to this address before. Send it again.")
+        if reply.status >= 400:
+            raise self._refused(url, reply)
 
     def download(self, output: OutputView, path: Path, moved: Moved) -> None:
-        """Fetch a finished file to `path`, whole and with the right checksum or not at all."""
+        """Fetch a finished file to `path`, whole and with the right checksum or not at all. It goes on where a
+        connection broke."""
         part = path.with_name(path.name + ".part")
         digest = hashlib.sha256()
-        done = 0
-        with (
-            self._explained(),
-            self._open(urljoin(self.base_url + "/", output["url"])) as reply,
-            part.open("wb") as file,
-        ):
-            if reply.status != 200:
-                raise self._problem(reply)
-            for piece in reply.stream(1 << 18):
-                file.write(piece)
-                digest.update(piece)
-                done += len(piece)
-                moved(done, output["size_bytes"])
+        with part.open("wb") as file:
+            for pause_s in (0.2, 1.0, 3.0, 10.0, None):
+                try:
+                    for chunk in self._rest_of(output, file.tell()):
+                        file.write(chunk)
+                        digest.update(chunk)
+                        moved(file.tell(), output["size_bytes"])
+                    break
+                except Broken:
+                    if pause_s is None:
+                        raise
+                    time.sleep(pause_s)
+            done = file.tell()
         if done != output["size_bytes"] or digest.hexdigest() != output["sha256"]:
             part.unlink()
             raise CommandError(f"{output['name']} arrived damaged; run the same command again to download it anew.")
         part.replace(path)
+
+    def _rest_of(self, output: OutputView, first: int) -> Iterator[bytes]:
+        """The file's bytes from `first` on."""
+        url = urljoin(self.base_url + "/", output["url"])
+        to_api = url.startswith(self.base_url + "/")
+        headers = {"Range": f"bytes={first}-"} if first else {}
+        with self._explained("" if to_api else url), self._open(url, headers) as reply:
+            if reply.status != (206 if first else 200):
+                raise self._refused(url, reply)
+            yield from reply.stream(1 << 18)
 
     # --- plumbing --------------------------------------------------------------------------------------------
     def _json(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -276,7 +328,7 @@ class Client:
                     reply = self._pool.request(
                         method, url, body=data, headers=sent, timeout=urllib3.Timeout(connect=5, read=timeout_s)
                     )
-            except _Broken:
+            except Broken:
                 if not safe or pause_s is None:
                     raise
                 time.sleep(pause_s)
@@ -315,43 +367,44 @@ class Client:
             return Unreachable(message)
         return Refused(reply.status, str(problem.get("code", "")), message)
 
+    def _refused(self, url: str, reply: urllib3.BaseHTTPResponse) -> CommandError:
+        """Why the bytes of a file were not taken or given; `Broken` where the same request may work later."""
+        if not url.startswith(self.base_url + "/"):
+            return _refused_by_storage(url, reply)
+        problem = self._problem(reply)
+        return Broken(problem.message) if reply.status in {502, 503, 504} else problem
+
     def _not_spool(self, reply: urllib3.BaseHTTPResponse) -> Unreachable:
         kind = reply.headers.get("Content-Type", "no content type").partition(";")[0]
         return Unreachable(
             f"What answers at {self.base_url} does not speak Spool (HTTP {reply.status}, {kind}). Check SPOOL_API_URL."
         )
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], body: _Counted, size: int) -> None:
-        with self._explained():
-            reply = self._pool.request(
-                method,
-                urljoin(self.base_url + "/", url),
-                body=cast("BinaryIO", body),
-                headers={**headers, "Content-Length": str(size)},
-                timeout=urllib3.Timeout(connect=5, read=300),
-            )
-        if reply.status >= 400:
-            raise self._problem(reply)
-
     @contextmanager
-    def _open(self, url: str) -> Iterator[urllib3.BaseHTTPResponse]:
-        reply = self._pool.request("GET", url, preload_content=False, timeout=urllib3.Timeout(connect=5, read=60))
+    def _open(self, url: str, headers: Mapping[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        timeout = urllib3.Timeout(connect=5, read=60)
+        reply = self._pool.request("GET", url, headers=headers, preload_content=False, timeout=timeout)
         try:
             yield reply
         finally:
             reply.close()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn urllib3's errors into one sentence that says how to go on."""
+    def _explained(self, url: str = "") -> Iterator[None]:
+        """Turn urllib3's errors into one sentence that says how to go on; `url` is where, if it is not the API."""
         try:
             yield
         except (NewConnectionError, ConnectTimeoutError) as error:
+            if url and not url.startswith(self.base_url):
+                raise Broken(f"The storage at {urlsplit(url).netloc} does not answer. Check the network.") from None
             raise Unreachable(self._nothing_there(error)) from None
         except SSLError as error:
             raise Unreachable(f"{self.base_url} has no certificate this machine trusts ({error}).") from None
         except HTTPError as error:
-            raise _Broken(f"The connection to {self.base_url} broke ({type(error).__name__}). Try again.") from None
+            where = urlsplit(url or self.base_url)
+            raise Broken(
+                f"The connection to {where.scheme}://{where.netloc} broke ({type(error).__name__}). Try again."
+            ) from None
 
     def _nothing_there(self, error: HTTPError) -> str:
         if urlsplit(self.base_url).hostname in {"localhost", "127.0.0.1", "::1"}:
@@ -363,28 +416,41 @@ class Client:
         return f"Nothing answers at {self.base_url} ({reason}). Check SPOOL_API_URL and the network."
 
 
-class _Broken(Unreachable):
+class Broken(Unreachable):
     """The connection failed: a safe request may be sent again."""
 
 
-class _Counted:
-    """A file that says how much of it was read; `size` is what was promised to the server."""
+class WrittenTwice(CommandError):
+    """The address of an upload has taken its bytes already."""
 
-    def __init__(self, file: BinaryIO, size: int, moved: Moved) -> None:
+
+class _Counted:
+    """A piece of a file that says how much of it was read; `size` is what was promised to the server."""
+
+    def __init__(self, file: BinaryIO, first: int, size: int, moved: Callable[[int], None]) -> None:
+        file.seek(first)
         self._file, self._size, self._moved = file, size, moved
         self._done = 0
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece, never more than was promised."""
+        """The next bytes, never more than was promised."""
         left = self._size - self._done
-        piece = self._file.read(left if size < 0 else min(size, left))
-        if not piece and left:
+        chunk = self._file.read(left if size < 0 else min(size, left))
+        if not chunk and left:
             raise CommandError(
                 "The file became shorter while it was sent; wait until it is complete and send it again."
             )
-        self._done += len(piece)
-        self._moved(self._done, self._size)
-        return piece
+        self._done += len(chunk)
+        self._moved(self._done)
+        return chunk
+
+
+def _refused_by_storage(url: str, reply: urllib3.BaseHTTPResponse) -> CommandError:
+    """What a bucket answers is XML, and its 403 mostly means that the address has expired."""
+    found = re.search(r"<Message>([^<]*)</Message>", reply.data.decode(errors="replace"))
+    said = f": {found[1].rstrip('.')}" if found else ""
+    sentence = f"The storage at {urlsplit(url).netloc} refused the file ({reply.status}{said}). Send it again."
+    return Broken(sentence) if reply.status in {403, 408, 429} or reply.status >= 500 else CommandError(sentence)
 
 
 def _job(job_id: str) -> str:

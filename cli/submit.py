@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from cli.client import INTERRUPTED, USAGE, Client, CommandError, JobView, OutputView, ended_badly
 from cli.live import View, follow, summary
+from cli.sending import upload
 from shared.job import new_id
 from shared.types import JOB_TYPES, is_url
 
@@ -160,7 +161,7 @@ def create(client: Client, order: Order, params: Mapping[str, Any], source: Sour
     """Send the file, if there is one, and queue its job."""
     given = dict(params)
     if source is not None and source.path is not None:
-        given["source"] = client.upload(source.path, partial(view.moving, source.name, "sending"))
+        given["source"] = upload(client, source.path, partial(view.moving, source.name, "sending"))
     elif source is not None:
         given["source"] = source.typed
     return client.create({"type": order.job_type, "params": given, "tags": list(order.tags)})

@@ -58,6 +58,8 @@ OPERATIONS = (
     Operation("GET", "/api/jobs/{id}/outputs/{name}", jobs.output, "Go to a file", answers={302: "The file is there"}),
     Operation("POST", "/api/uploads", uploads.begin, "Announce an upload", body=UploadRequest,
               answers={201: UploadView}),
+    Operation("GET", "/api/uploads/{id}", uploads.resume, "Ask where the rest of an upload goes",
+              answers={200: UploadView}),
     Operation("POST", "/api/uploads/{id}/complete", uploads.complete, "End an upload", answers={200: AssetView}),
     Operation("DELETE", "/api/assets/{id}", uploads.delete, "Delete an upload", answers={204: "Deleted"}),
     Operation("GET", "/api/events", events.live, "Follow jobs as Server-Sent Events", query=LiveQuery,
@@ -82,7 +84,7 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
             "SPOOL_CORS_ORIGINS holds *; list the origins that may call, such as https://example.org."
         )
     app = Starlette(
-        routes=[*routes(OPERATIONS), *_files(storage, store), *pages.routes()],
+        routes=[*routes(OPERATIONS), *_files(storage, store), *pages.routes(storage.origin)],
         middleware=[
             Middleware(Stamp),
             Middleware(

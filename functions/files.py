@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from functools import partial
 from typing import BinaryIO
-from urllib.parse import quote
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -18,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from functions.call import in_thread
 from shared.errors import Invalid, Malformed, NotFound, TooLarge, UnsupportedMedia
 from shared.storage.local import Grant, Incoming, LocalStorage
-from shared.storage.protocol import Stored
+from shared.storage.protocol import Stored, disposition
 from shared.store.protocol import JobStore
 
 _CHUNK = 1 << 20
@@ -121,7 +120,7 @@ async def _give(request: Request, grant: Grant, stored: Stored, file: BinaryIO, 
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=3600",
-        "Content-Disposition": _disposition(grant.filename or "file"),
+        "Content-Disposition": disposition(grant.filename or "file"),
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
     status, first, end = 200, 0, stored.size_bytes
@@ -164,11 +163,3 @@ def _span(header: str | None, size: int) -> tuple[int, int] | None:
         headers = {"Content-Range": f"bytes */{size}"}
         raise HTTPException(416, f"The file has {size} bytes; ask for a range within them.", headers)
     return first, end
-
-
-def _disposition(filename: str) -> str:
-    """The header by which a browser names the file (RFC 6266), whatever the name holds."""
-    plain = "".join(
-        letter if letter.isascii() and letter.isprintable() and letter not in '"\\/%' else "_" for letter in filename
-    )
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

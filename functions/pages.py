@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -25,48 +26,48 @@ _TYPES = {
     ".webmanifest": "application/manifest+json",
     ".woff2": "font/woff2",
 }
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-        "media-src 'self' blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-}
 
 
-def routes() -> list[Route]:
-    """`/`, `/docs`, `/openapi.json`, `/dashboard` and what lies below it."""
+def routes(storage: str) -> list[Route]:
+    """`/`, `/docs`, `/openapi.json`, `/dashboard` and what lies below it.
+
+    `storage` is the origin that pages may send files to and play them from, beside this server's own; or empty.
+    """
+    serve = partial(_page, _headers(storage))
     return [
-        Route("/", partial(_page, "landing.html")),
-        Route("/docs", partial(_page, "docs.html")),
-        Route("/openapi.json", _openapi),
-        Route("/dashboard", partial(_page, "index.html")),
-        Route("/dashboard/", partial(_page, "index.html")),
-        Route("/dashboard/{name:path}", _named),
+        Route("/", partial(serve, _FOLDER, "landing.html")),
+        Route("/docs", partial(serve, _FOLDER, "docs.html")),
+        Route("/openapi.json", partial(serve, Path(__file__).parent, "openapi.json")),
+        Route("/dashboard", partial(serve, _FOLDER, "index.html")),
+        Route("/dashboard/", partial(serve, _FOLDER, "index.html")),
+        Route("/dashboard/{name:path}", partial(serve, _FOLDER, None)),
     ]
 
 
-async def _page(name: str, request: Request) -> Response:
-    return await in_thread(partial(_file, _FOLDER, name, request))
+def _headers(storage: str) -> dict[str, str]:
+    ours = f"'self' {storage}".strip()
+    return {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": (
+            f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {ours} data: blob:; "
+            f"media-src {ours} blob:; font-src 'self'; connect-src {ours}; manifest-src 'self'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    }
 
 
-async def _named(request: Request) -> Response:
-    return await _page(request.path_params["name"], request)
+async def _page(always: Mapping[str, str], folder: Path, name: str | None, request: Request) -> Response:
+    return await in_thread(partial(_file, always, folder, name or request.path_params["name"], request))
 
 
-async def _openapi(request: Request) -> Response:
-    return await in_thread(partial(_file, Path(__file__).parent, "openapi.json", request))
-
-
-def _file(folder: Path, name: str, request: Request) -> Response:
+def _file(always: Mapping[str, str], folder: Path, name: str, request: Request) -> Response:
     """The file of this name, found among those that there are, so that no name leads elsewhere."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     if name not in found:
         raise HTTPException(404)
     content = found[name].read_bytes()
-    headers = _HEADERS | {"ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
+    headers = {**always, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     kind = _TYPES.get(found[name].suffix, "text/plain; charset=utf-8")

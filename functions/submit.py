@@ -84,7 +84,7 @@ def completed(asset: Asset, store: JobStore, storage: StorageAdapter) -> Asset:
     """The upload, ready. Raises `Conflict` while its bytes are not all there."""
     if asset.state == "ready":
         return asset
-    stored = storage.stat(asset.key)
+    stored = storage.stat(asset.key) or storage.join_parts(asset.key, size_bytes=asset.size_bytes)
     if stored is None or stored.size_bytes != asset.size_bytes:
         raise Conflict(f"The upload {asset.id} ({asset.filename}) is not finished; send all its bytes, then try again.")
     return store.asset_ready(asset.id, sha256=stored.sha256)

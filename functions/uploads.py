@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from functions.call import Call, answer
 from functions.models import NoQuery, UploadRequest
 from functions.submit import completed
-from functions.view import UploadTargetView, UploadView, asset_view
-from shared.errors import NotFound
+from functions.view import UploadTargetView, UploadView, asset_view, part_view
+from shared.errors import Conflict, NotFound
 from shared.job import new_id
+from shared.storage.protocol import UploadPart
 from shared.store.protocol import Asset
 
 #: Time to begin sending; an upload that has begun may take as long as it needs.
@@ -29,11 +32,16 @@ def begin(call: Call[NoQuery, UploadRequest]) -> Response:
             state="uploading",
         )
     )
-    target = call.storage.upload_target(
-        asset.key, size_bytes=asset.size_bytes, content_type=asset.content_type, expires_s=_BEGIN_S
-    )
-    upload = UploadTargetView(method=target.method, url=call.absolute(target.url), headers=target.headers)
-    return answer(UploadView(asset=asset.id, upload=upload), 201)
+    return answer(_where(call, asset, _begin_parts(call, asset)), 201)
+
+
+def resume(call: Call[NoQuery, None]) -> Response:
+    """What an upload still lacks, at fresh addresses."""
+    asset = _asset(call)
+    if asset.state == "ready":
+        raise Conflict("This upload is already complete; it cannot be written twice.")
+    parts = call.storage.missing_parts(asset.key, size_bytes=asset.size_bytes, expires_s=_BEGIN_S)
+    return answer(_where(call, asset, _begin_parts(call, asset) if parts is None else parts))
 
 
 def complete(call: Call[NoQuery, None]) -> Response:
@@ -47,6 +55,23 @@ def delete(call: Call[NoQuery, None]) -> Response:
     call.store.delete_asset(asset.id)
     call.storage.delete_prefix(asset.key)
     return Response(status_code=204)
+
+
+def _begin_parts(call: Call[NoQuery, Any], asset: Asset) -> tuple[UploadPart, ...] | None:
+    return call.storage.begin_parts(
+        asset.key, size_bytes=asset.size_bytes, content_type=asset.content_type, expires_s=_BEGIN_S
+    )
+
+
+def _where(call: Call[NoQuery, Any], asset: Asset, parts: tuple[UploadPart, ...] | None) -> UploadView:
+    """Where the bytes go: the parts, or everything in one request."""
+    if parts is not None:
+        return UploadView(asset=asset.id, parts=[part_view(part) for part in parts])
+    target = call.storage.upload_target(
+        asset.key, size_bytes=asset.size_bytes, content_type=asset.content_type, expires_s=_BEGIN_S
+    )
+    upload = UploadTargetView(method=target.method, url=call.absolute(target.url), headers=target.headers)
+    return UploadView(asset=asset.id, upload=upload)
 
 
 def _asset(call: Call[NoQuery, None]) -> Asset:

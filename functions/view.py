@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.job import Event, EventKind, FailureKind, Job, Level, Output, Phase, Status
+from shared.storage.protocol import UploadPart
 from shared.store.protocol import Asset, AssetState
 
 #: Beyond this many a job's place is not counted.
@@ -139,11 +140,22 @@ class UploadTargetView(View):
     headers: dict[str, str]
 
 
+class UploadPartView(UploadTargetView):
+    """The request that sends one part: `size_bytes` of the file from byte `first` on."""
+
+    number: int
+    first: int
+    size_bytes: int
+
+
 class UploadView(View):
-    """An asset id for `params.source`, and where its bytes go."""
+    """An asset id for `params.source`, and where its bytes go: in one request, or in parts that are still missing."""
 
     asset: str
-    upload: UploadTargetView
+    upload: UploadTargetView | None = Field(default=None, description="Left out when the file goes in parts.")
+    parts: list[UploadPartView] | None = Field(
+        default=None, description="Left out when it goes in one request. In any order, also at once; then `complete`."
+    )
 
 
 class AssetView(View):
@@ -230,6 +242,19 @@ def event_view(event: Event) -> EventView:
         kind=event.kind,
         message=event.message,
         data=event.data,
+    )
+
+
+def part_view(part: UploadPart) -> UploadPartView:
+    """One part of a large upload."""
+    target = part.target
+    return UploadPartView(
+        number=part.number,
+        first=part.first,
+        size_bytes=part.size_bytes,
+        method=target.method,
+        url=target.url,
+        headers=target.headers,
     )
 
 

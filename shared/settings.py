@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
 from shared.types import JOB_TYPES
+
+#: Providers that name the region in their address.
+_REGION_IN_HOST = re.compile(r"s3\.([a-z0-9-]+)\.(?:backblazeb2\.com|wasabisys\.com|scw\.cloud|amazonaws\.com)")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """A bucket, what all keys in it begin with, and who keeps it: AWS where `endpoint_url` is None.
+
+    `write_once` is False for a server that does not know `If-None-Match`.
+    """
+
+    bucket: str
+    prefix: str
+    endpoint_url: str | None
+    region: str
+    write_once: bool = True
 
 
 class Settings(BaseSettings):
@@ -27,6 +55,8 @@ class Settings(BaseSettings):
     database_token: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("SPOOL_DATABASE_TOKEN", "TURSO_AUTH_TOKEN")
     )
+    #: Set by AWS inside a Lambda function, and by many people for AWS's own tools.
+    aws_region: str | None = Field(default=None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
     storage_url: str = "file:.spool/storage"
     api_url: str = "http://127.0.0.1:8000"
     api_token: SecretStr | None = None
@@ -49,6 +79,8 @@ class Settings(BaseSettings):
     ffprobe: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "human", "auto"] = "auto"
+    #: On Lambda: the SSM path under which `database-token`, `api-tokens` and `secret` are kept.
+    secrets_path: str | None = Field(default=None, pattern=r"^(/[A-Za-z0-9_.-]+)+$")
     #: Set by AWS inside a Lambda function; None everywhere else.
     lambda_function: str | None = Field(default=None, validation_alias=AliasChoices("AWS_LAMBDA_FUNCTION_NAME"))
 
@@ -91,9 +123,11 @@ class Settings(BaseSettings):
 
     @field_validator("storage_url")
     @classmethod
-    def _storage_scheme(cls, value: str) -> str:
-        if not value.startswith("file:"):
-            raise ValueError("use file:path/to/folder")
+    def _storage_is_a_place(cls, value: str, info: ValidationInfo) -> str:
+        if value.startswith("s3://"):
+            _s3_place(value, info.data.get("aws_region"))
+        elif not value.startswith("file:"):
+            raise ValueError("use file:path/to/folder or s3://bucket/prefix?region=…")
         return value
 
     @model_validator(mode="after")
@@ -106,6 +140,11 @@ class Settings(BaseSettings):
                 f"({self.lease_margin_s:g} s)"
             )
         return self
+
+    @property
+    def s3(self) -> S3Place | None:
+        """The bucket that keeps the files; None when a folder does."""
+        return _s3_place(self.storage_url, self.aws_region) if self.storage_url.startswith("s3://") else None
 
     @property
     def lease_margin_s(self) -> float:
@@ -130,7 +169,65 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigurationError("; ".join(sentences)) from None
 
 
+@dataclass(frozen=True, slots=True)
+class AwsIdentity:
+    """Who a Lambda function is to AWS, under AWS's own names; `endpoint_url` is None for AWS itself."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None
+    endpoint_url: str | None
+
+
+def aws_identity() -> AwsIdentity:
+    """What AWS put into this process's environment. Raises `ConfigurationError` where there is none."""
+    environment = os.environ  # noqa: TID251 - this is the file that reads the environment
+    try:
+        return AwsIdentity(
+            environment["AWS_ACCESS_KEY_ID"],
+            environment["AWS_SECRET_ACCESS_KEY"],
+            environment.get("AWS_SESSION_TOKEN"),
+            environment.get("AWS_ENDPOINT_URL_SSM") or environment.get("AWS_ENDPOINT_URL"),
+        )
+    except KeyError as missing:
+        name = missing.args[0]
+        raise ConfigurationError(
+            f"SPOOL_SECRETS_PATH is set but {name} is not: it is for Lambda, where AWS sets both; elsewhere leave it "
+            "out and set the secrets themselves."
+        ) from None
+
+
 def environment_with(**changed: object) -> dict[str, str]:
     """The environment of a child process: this one's, with these settings changed."""
     settings = {f"SPOOL_{name.upper()}": str(value) for name, value in changed.items()}
     return {**os.environ, **settings}  # noqa: TID251 - this is the file that reads the environment
+
+
+def _s3_place(url: str, aws_region: str | None) -> S3Place:
+    """Read `s3://bucket/prefix?endpoint_url=…&region=…&write_once=no`. Raises `ValueError` with a sentence."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("leave the keys out of the address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", parts.netloc):
+        raise ValueError(f"{parts.netloc!r} is no name of a bucket; use s3://bucket/prefix?region=…")
+    prefix = parts.path.strip("/")
+    if prefix and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*", prefix):
+        raise ValueError(f"the prefix {prefix!r} may hold letters, digits, dots, dashes and single slashes only")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - {"endpoint_url", "region", "write_once"}):
+        raise ValueError(f"there is no option {unknown[0]!r}; it knows endpoint_url, region and write_once")
+    endpoint = options.get("endpoint_url")
+    if endpoint is not None:
+        host = urlsplit(endpoint)
+        plain = re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host.netloc)
+        if host.scheme not in {"http", "https"} or not plain or host.path.strip("/") or host.query:
+            raise ValueError("endpoint_url is the provider's address alone, such as https://s3.example.org")
+        endpoint = f"{host.scheme}://{host.netloc}"
+        named = _REGION_IN_HOST.fullmatch(host.hostname or "")
+        aws_region = named[1] if named else "us-east-1"  # what servers that know no regions expect
+    region = options.get("region", aws_region)
+    if region is None or not re.fullmatch(r"[a-z0-9-]+", region):
+        raise ValueError("say where the bucket is: s3://bucket?region=eu-central-1, or set AWS_REGION")
+    if options.get("write_once", "yes") not in {"yes", "no"}:
+        raise ValueError("write_once is yes or no")
+    return S3Place(parts.netloc, prefix, endpoint, region, options.get("write_once") != "no")

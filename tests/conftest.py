@@ -1,3 +1,3 @@
 """Fixtures that any test may ask for."""
 
-pytest_plugins = ["tests.media.fixtures"]
+pytest_plugins = ["tests.media.fixtures", "tests.real.figures"]

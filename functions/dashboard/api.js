@@ -40,24 +40,61 @@ export async function history(id, after) {
 /** Announce a file by its name, send its bytes where the answer says, resolve to its asset id. */
 export async function upload(file, name, onProgress) {
   const content_type = file.type.split(";")[0].trim() || "application/octet-stream";
-  const { asset, upload: target } = await call("POST", "/api/uploads", { filename: name, content_type, size_bytes: file.size });
-  await send(target, file, onProgress);
+  const { asset, upload: target, parts } = await call("POST", "/api/uploads", { filename: name, content_type, size_bytes: file.size });
+  if (!parts) await send(target, file, (sent) => onProgress(sent, file.size));
+  else {
+    await sendParts(asset, parts, file, onProgress);
+    await call("POST", `/api/uploads/${asset}/complete`, {});
+  }
   return asset;
 }
 
+/** Large files go in parts, four at a time; what broke is asked for and sent again, a few times. */
+async function sendParts(asset, parts, file, onProgress) {
+  for (const pause of [1, 3, 10, 30, 0]) {
+    const gone = new Map();
+    const there = file.size - parts.reduce((sum, part) => sum + part.size_bytes, 0);
+    const queue = [...parts];
+    const work = async () => {
+      for (let part; (part = queue.shift()); ) {
+        const { number, first, size_bytes } = part;
+        await send(part, file.slice(first, first + size_bytes), (sent) => {
+          gone.set(number, sent);
+          onProgress(there + [...gone.values()].reduce((sum, one) => sum + one, 0), file.size);
+        });
+      }
+    };
+    const ends = await Promise.allSettled([work(), work(), work(), work()]);
+    const broken = ends.find((end) => end.status === "rejected");
+    if (!broken) return;
+    if (!pause) throw broken.reason;
+    await new Promise((resolve) => setTimeout(resolve, pause * 1000));
+    parts = (await call("GET", `/api/uploads/${asset}`)).parts ?? [];
+  }
+}
+
 /** fetch() tells nothing of bytes sent; XMLHttpRequest does. */
-function send({ method, url, headers }, file, onProgress) {
+function send({ method, url, headers }, bytes, onProgress) {
   return new Promise((resolve, reject) => {
-    const request = Object.assign(new XMLHttpRequest(), { responseType: "json" });
+    const request = new XMLHttpRequest();
     request.open(method, url);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
+    request.upload.onprogress = (event) => onProgress(event.loaded);
     request.onerror = () => reject(new ApiError("The connection ended before the file did; send it again."));
     request.onload = () => {
-      const refused = request.response?.detail ?? `The upload was refused (${request.status}).`;
       if (request.status < 300) resolve();
-      else reject(new ApiError(refused, request.status));
+      else reject(new ApiError(refusal(request), request.status));
     };
-    request.send(file);
+    request.send(bytes);
   });
+}
+
+/** Our own answers are JSON; a bucket's are XML. */
+function refusal({ status, responseText }) {
+  try {
+    return JSON.parse(responseText).detail;
+  } catch {
+    const said = /<Message>([^<]*)</.exec(responseText)?.[1] ?? "";
+    return `The storage refused the upload (${status}). ${said} Send it again.`;
+  }
 }

@@ -9,6 +9,7 @@ from shared.secret import signing_secret
 from shared.settings import Settings
 from shared.storage.local import LocalStorage
 from shared.storage.protocol import StorageAdapter
+from shared.storage.s3 import S3Storage
 
 _made: dict[str, StorageAdapter] = {}
 _lock = Lock()
@@ -18,8 +19,7 @@ def get_storage(settings: Settings) -> StorageAdapter:
     """The storage of this process, one for each address."""
     with _lock:
         if settings.storage_url not in _made:
-            root = Path(settings.storage_url.removeprefix("file:")).absolute()
-            _made[settings.storage_url] = LocalStorage(root, signing_secret(settings))
+            _made[settings.storage_url] = _open(settings)
         return _made[settings.storage_url]
 
 
@@ -27,3 +27,10 @@ def reset_storage() -> None:
     """Forget every storage, so that a test starts fresh."""
     with _lock:
         _made.clear()
+
+
+def _open(settings: Settings) -> StorageAdapter:
+    if settings.s3 is not None:
+        return S3Storage(settings.s3)
+    root = Path(settings.storage_url.removeprefix("file:")).absolute()
+    return LocalStorage(root, signing_secret(settings))

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import shutil
 import time
 import uuid
@@ -19,10 +18,9 @@ from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
 from shared.errors import Conflict, Forbidden, NotFound, SpoolError, Unavailable
-from shared.storage.protocol import Stored, TransferProgress, UploadTarget
+from shared.storage.protocol import Stored, TransferProgress, UploadPart, UploadTarget, are_plain, segments_of
 
 _CHUNK = 1 << 20
-_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 #: Inside a key's folder. Segments of keys never begin with a dot, so these names cannot be keys.
 _RECORD = ".record.json"
 _INCOMING = ".incoming"
@@ -74,6 +72,28 @@ class LocalStorage:
         """A time-limited URL that answers Range requests and names the file for a browser."""
         return self._sign("GET", key, expires_s, {"filename": filename, "type": content_type})
 
+    @property
+    def origin(self) -> str:
+        """Empty: the API serves the addresses."""
+        return ""
+
+    def begin_parts(
+        self, key: str, *, size_bytes: int, content_type: str, expires_s: int
+    ) -> tuple[UploadPart, ...] | None:
+        """None: the API takes a file of any size in one request."""
+        del key, size_bytes, content_type, expires_s
+        return None
+
+    def missing_parts(self, key: str, *, size_bytes: int, expires_s: int) -> tuple[UploadPart, ...] | None:
+        """None, as none are begun."""
+        del key, size_bytes, expires_s
+        return None
+
+    def join_parts(self, key: str, *, size_bytes: int) -> Stored | None:
+        """None, as none are begun."""
+        del key, size_bytes
+        return None
+
     def stat(self, key: str) -> Stored | None:
         """What is stored under the key, or None. A half-finished upload is not there."""
         with self._answering():
@@ -104,7 +124,7 @@ class LocalStorage:
     def delete_prefix(self, prefix: str) -> int:
         """Delete every file whose key begins with `prefix`; returns how many there were."""
         parent, _, start = prefix.rpartition("/")
-        if not _parts_are_safe(parent.split("/") if parent else []) or not (parent or start):
+        if not are_plain(parent.split("/") if parent else []) or not (parent or start):
             raise ValueError(f"{prefix!r} is no prefix of a key")
         with self._answering():
             folder = self.root / parent
@@ -173,10 +193,7 @@ class LocalStorage:
         raise NotFound(f"There is no stored file {key}.")
 
     def _folder(self, key: str) -> Path:
-        parts = key.split("/")
-        if not _parts_are_safe(parts):
-            raise NotFound("There is no stored file of this name.")
-        return self.root.joinpath(*parts)
+        return self.root.joinpath(*segments_of(key))
 
     def _sign(self, method: str, key: str, expires_s: int, fields: dict[str, str]) -> str:
         self._folder(key)
@@ -314,7 +331,3 @@ def _drop_abandoned(parts: Path) -> None:
         with suppress(FileNotFoundError):  # another process cleans up too
             if time.time() - part.stat().st_mtime > _ABANDONED_S:
                 part.unlink()
-
-
-def _parts_are_safe(parts: list[str]) -> bool:
-    return all(_SEGMENT.fullmatch(part) for part in parts)

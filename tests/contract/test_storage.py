@@ -6,9 +6,12 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -19,19 +22,24 @@ from shared.storage.local import LocalStorage
 from shared.storage.protocol import StorageAdapter, UploadTarget
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Asset
+from tests.real.s3 import Ministack, ago
 
 CONTENT = bytes(range(256)) * 300
 
 
 @dataclass
 class Place:
-    """A storage, the HTTP client that reaches its signed addresses, and a clock that can be moved on."""
+    """A storage, the HTTP client that reaches its signed addresses, and a block in which all happens earlier.
+
+    `signs` is False where the server does not ask for a signature at all.
+    """
 
     storage: StorageAdapter
-    http: TestClient
+    http: httpx2.Client
     store: LocalJobStore
-    let_pass: Callable[[float], None]
+    ago: Callable[[float], AbstractContextManager[None]]
     scratch: Path
+    signs: bool = True
 
     def put(self, key: str, content: bytes = CONTENT, content_type: str = "audio/mpeg"):
         """A file stored as a worker does it."""
@@ -68,21 +76,44 @@ def _local(tmp_path: Path) -> Iterator[Place]:
     store.migrate()
     settings = load_settings(_env_file=None, storage_url=f"file:{tmp_path}/storage")
 
-    def let_pass(seconds: float) -> None:
+    @contextmanager
+    def earlier(seconds: float) -> Iterator[None]:
+        now[0] -= seconds
+        yield
         now[0] += seconds
 
     http = TestClient(create_app(settings, store, storage), base_url="http://localhost:8000")
-    yield Place(storage, http, store, let_pass, tmp_path)
+    yield Place(storage, http, store, earlier, tmp_path)
     store.close()
 
 
-PLACES = {"local": _local}
+def _s3(tmp_path: Path, server: Callable[[], Ministack], **sizes: int) -> Iterator[Place]:
+    store = LocalJobStore(tmp_path / "spool.db")
+    store.migrate()
+    with httpx2.Client() as http:
+        yield Place(server().storage(**sizes), http, store, ago, tmp_path, signs=False)
+    store.close()
+
+
+def _s3_in_parts(tmp_path: Path, server: Callable[[], Ministack]) -> Iterator[Place]:
+    """Every file travels in parts; smaller ones than AWS allows, so that the suite stays quick."""
+    yield from _s3(tmp_path, server, parts_above=20_000, part_bytes=10_000)
+
+
+PLACES = {"local": lambda tmp_path, _: _local(tmp_path), "s3": _s3, "s3 in parts": _s3_in_parts}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Callable[[], Ministack]]:
+    """The S3 server of this module, started by its first use."""
+    with ExitStack() as stack:
+        yield lru_cache(lambda: stack.enter_context(Ministack(tmp_path_factory.mktemp("s3"))))
 
 
 @pytest.fixture(params=PLACES)
-def place(request, tmp_path) -> Iterator[Place]:
+def place(request, tmp_path, server) -> Iterator[Place]:
     """An empty storage of each kind."""
-    yield from PLACES[request.param](tmp_path)
+    yield from PLACES[request.param](tmp_path, server)
 
 
 def ignore(_done: int, _total: int | None) -> None:
@@ -102,23 +133,25 @@ def test_a_stored_file_comes_back_whole_and_named(place, tmp_path):
 def test_transfers_tell_true_progress(place, tmp_path):
     """Progress rises to the size of the file, and the total is known."""
     content = b"x" * 2_500_000
-    seen: list[tuple[int, int | None]] = []
+    up: list[tuple[int, int | None]] = []
+    down: list[tuple[int, int | None]] = []
     path = tmp_path / "big"
     path.write_bytes(content)
-    place.storage.put(path, "outputs/job/1/big", content_type="audio/wav", progress=lambda *at: seen.append(at))
-    place.storage.fetch("outputs/job/1/big", tmp_path / "back", lambda *at: seen.append(at))
-    halves = [seen[: len(seen) // 2], seen[len(seen) // 2 :]]
-    for half in halves:
-        assert half == sorted(half)
-        assert half[-1] == (len(content), len(content))
-        assert len(half) > 1
+    place.storage.put(path, "outputs/job/1/big", content_type="audio/wav", progress=lambda *at: up.append(at))
+    place.storage.fetch("outputs/job/1/big", tmp_path / "back", lambda *at: down.append(at))
+    for seen in (up, [at for at in down if at[1] is not None]):
+        assert seen == sorted(seen)
+        assert seen[-1] == (len(content), len(content))
+        assert len(seen) > 1
 
 
-def test_progress_may_stop_a_put_and_nothing_is_left(place, tmp_path):
+@pytest.mark.parametrize("at", [0, len(CONTENT)], ids=["at the first byte", "at the last"])
+def test_progress_may_stop_a_put_and_nothing_is_left(place, tmp_path, at):
     """A transfer that is stopped from its progress call leaves no file under the key."""
 
-    def stop(_done: int, _total: int | None) -> None:
-        raise InterruptedError
+    def stop(done: int, _total: int | None) -> None:
+        if done >= at:
+            raise InterruptedError
 
     path = tmp_path / "made"
     path.write_bytes(CONTENT)
@@ -177,7 +210,10 @@ def test_an_upload_arrives_whole_through_its_signed_address(place, tmp_path):
 @pytest.mark.parametrize("change", ["shorter", "longer", "other type", "expired", "tampered", "other key", "unsigned"])
 def test_an_upload_other_than_announced_is_refused(place, change):
     """Size, type, time and key are part of the signature; a refused upload leaves nothing."""
-    target = place.announce("a1")
+    if change == "unsigned" and not place.signs:
+        pytest.skip("ministack lets strangers write; AWS does not")
+    with place.ago(61 if change == "expired" else 0):
+        target = place.announce("a1")
     content, headers = CONTENT, {}
     match change:
         case "shorter":
@@ -186,8 +222,6 @@ def test_an_upload_other_than_announced_is_refused(place, change):
             content = CONTENT + b"!"
         case "other type":
             headers = {"Content-Type": "text/html"}
-        case "expired":
-            place.let_pass(61)
         case "tampered":
             other = "0" if target.url[-1] != "0" else "1"
             target = UploadTarget(target.method, target.url[:-1] + other, target.headers)
@@ -249,11 +283,17 @@ def test_a_download_answers_ranges_and_names_the_file(place):
 def test_a_download_link_ends(place):
     """After its time a link gives nothing."""
     place.put("outputs/job/1/mp3")
-    url = place.storage.download_url("outputs/job/1/mp3", filename="a", content_type="audio/mpeg", expires_s=60)
-    place.let_pass(59)
-    assert place.http.get(url).status_code == 200
-    place.let_pass(1)
-    assert place.http.get(url).status_code == 403
+
+    def link() -> str:
+        return place.storage.download_url("outputs/job/1/mp3", filename="a", content_type="audio/mpeg", expires_s=60)
+
+    with place.ago(30):
+        assert place.http.get(link()).status_code == 200
+        young = link()
+    with place.ago(61):
+        old = link()
+    assert place.http.get(young).status_code == 200
+    assert place.http.get(old).status_code == 403
 
 
 def test_a_download_link_is_for_one_file_only(place):

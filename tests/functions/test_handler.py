@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from shared.storage import reset_storage
 from shared.store import reset_job_store
@@ -55,6 +56,7 @@ def handler(tmp_path, monkeypatch):
     loop.close()
     reset_job_store()
     reset_storage()
+    structlog.reset_defaults()  # the entry sends the log to the standard error of this test, which ends with it
 
 
 def event(method: str, path: str, body: Any = None, query: str = "", **headers: str) -> dict[str, Any]:
