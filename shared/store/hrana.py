@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,8 @@ import urllib3
 from shared.errors import Busy, ConfigurationError, Refused, Unavailable
 
 Value = str | int | float | bytes | None
+#: Named parameters, or positional ones in order.
+Parameters = Mapping[str, Value] | Sequence[Value]
 #: The server itself waits 5 s for a lock before it answers busy, so reading must be more patient than that.
 TIMEOUT = urllib3.Timeout(connect=3.0, read=8.0)
 
@@ -32,35 +36,60 @@ class Unreachable(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """The server answered that it cannot serve now (429 or 5xx); whether it executed anything is unknown."""
+    """The server answered that it cannot serve now (429, 5xx, or no Hrana at all); what it executed is unknown."""
+
+
+class Denied(Unavailable):
+    """The server refuses the token, or what the token may do."""
+
+
+class Blocked(Unavailable):
+    """The provider has stopped this database: its plan or quota does not allow more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What one statement returned, and what the server counted for it."""
 
-    rows: list[dict[str, Value]]
+    columns: tuple[str, ...]
+    values: list[tuple[Value, ...]]
+    affected: int
+    last_id: int | None
     rows_read: int
     rows_written: int
+
+    @property
+    def rows(self) -> list[dict[str, Value]]:
+        """The rows by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.values]
 
 
 class Hrana:
     """One libSQL database. Safe to share between threads; connections are kept alive and reused."""
 
-    def __init__(self, url: str, token: str | None = None, *, ca_certs: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        ca_certs: str | None = None,
+        timeout: urllib3.Timeout = TIMEOUT,
+    ) -> None:
         parts = urlsplit(url)
         schemes = {"libsql": "https", "https": "https", "http": "http"}
         if parts.scheme not in schemes or not parts.hostname:
             raise ConfigurationError(f"{url!r} is no libSQL address; use libsql://…, https://… or http://…")
-        self._base = f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._home = f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._base = self._home
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._pool = urllib3.PoolManager(maxsize=64, timeout=TIMEOUT, retries=False, ca_certs=ca_certs)
+        self._pool = urllib3.PoolManager(maxsize=64, timeout=timeout, retries=False, ca_certs=ca_certs)
 
-    def batch(self, statements: Sequence[tuple[str, Mapping[str, Value]]], mode: str | None) -> list[Result]:
+    def batch(self, statements: Sequence[tuple[str, Parameters]], mode: str | None) -> list[Result]:
         """Run statements in one transaction and one request; `mode` is IMMEDIATE or DEFERRED, None for no transaction.
 
         Each step runs only when the one before it succeeded; whatever fails rolls everything back. Raises `Busy`
-        (nothing was executed), `Refused` (a constraint or trigger), `Unreachable`, `Overloaded` or `Unavailable`.
+        (nothing was executed), `Refused` (a constraint or trigger), `Unreachable`, `Overloaded`, `Denied`, `Blocked`
+        or, for a statement that the server does not understand, `Unavailable`.
         """
         steps = [_statement(text, params) for text, params in statements]
         if mode is not None:
@@ -87,31 +116,51 @@ class Hrana:
         self._pool.clear()
 
     def _pipeline(self, requests: list[dict[str, Any]]) -> dict[str, Any]:
+        base = self._base
         body = json.dumps({"baton": None, "requests": requests}, ensure_ascii=False).encode()
         try:
-            response = self._pool.request("POST", f"{self._base}/v2/pipeline", body=body, headers=self._headers)
+            response = self._pool.request("POST", f"{base}/v2/pipeline", body=body, headers=self._headers)
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
-            raise Unreachable(f"The database at {self._base} does not answer ({_cause(error)}).", sent=False) from error
+            self._base = self._home
+            raise Unreachable(f"The database at {base} does not answer ({_cause(error)}).", sent=False) from error
         except urllib3.exceptions.SSLError as error:
-            sentence = f"The database at {self._base} has no valid certificate ({error})."
+            sentence = f"The database at {base} shows no certificate that this machine trusts ({error})."
             raise Unreachable(sentence, sent=False) from error
         except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"The connection to {self._base} broke ({_cause(error)}).", sent=True) from error
+            raise Unreachable(f"The connection to {base} broke ({_cause(error)}).", sent=True) from error
         if response.status != 200:
-            raise _http_error(self._base, response.status, response.data)
+            raise _http_error(base, response.status, response.data)
         try:
-            first = json.loads(response.data)["results"][0]
+            answer = json.loads(response.data)
+            self._follow(answer.get("base_url"))
+            first = answer["results"][0]
             if first["type"] == "error":
                 raise _sql_error(first["error"])
             result: dict[str, Any] = first["response"]["result"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise Overloaded(f"{self._base} answered something that is not Hrana; is it a libSQL server?") from error
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise Overloaded(f"{base} answered something that is not Hrana; is it a libSQL server?") from error
         return result
 
+    def _follow(self, base_url: str | None) -> None:
+        # A server may name the address it wants to be asked at. The token never goes from TLS to plain text for that.
+        if base_url and urlsplit(base_url).scheme == urlsplit(self._home).scheme:
+            self._base = base_url.rstrip("/")
 
-def _statement(text: str, params: Mapping[str, Value]) -> dict[str, Any]:
-    named = [{"name": name, "value": _encode(name, value)} for name, value in params.items() if f":{name}" in text]
-    return {"sql": text, "named_args": named}
+
+def _statement(text: str, params: Parameters) -> dict[str, Any]:
+    if not isinstance(params, Mapping):
+        return {"sql": text, "args": [_encode(f"Parameter {n}", value) for n, value in enumerate(params, 1)]}
+    used = _names(text)
+    return {
+        "sql": text,
+        "named_args": [{"name": name, "value": _encode(name, value)} for name, value in params.items() if name in used],
+    }
+
+
+@cache
+def _names(text: str) -> frozenset[str]:
+    # A server refuses parameters that a statement does not name.
+    return frozenset(re.findall(r":([a-z_]\w*)", text))
 
 
 def _encode(name: str, value: Value) -> dict[str, Any]:
@@ -129,6 +178,8 @@ def _encode(name: str, value: Value) -> dict[str, Any]:
                 raise Refused(f"{name} is {value}, which no database column can hold.")
             return {"type": "float", "value": value}
         case str():
+            if re.search("[\ud800-\udfff]", value):
+                raise Refused(f"{name} holds half a character (a lone surrogate), which is no text.")
             return {"type": "text", "value": str(value)}
         case bytes():
             return {"type": "blob", "base64": base64.b64encode(value).decode().rstrip("=")}
@@ -151,9 +202,15 @@ def _decode(value: Mapping[str, Any]) -> Value:
 
 
 def _result(result: Mapping[str, Any]) -> Result:
-    names = [column["name"] for column in result["cols"]]
-    rows = [dict(zip(names, map(_decode, row), strict=True)) for row in result["rows"]]
-    return Result(rows, int(result.get("rows_read", 0)), int(result.get("rows_written", 0)))
+    last_id = result.get("last_insert_rowid")
+    return Result(
+        columns=tuple(column["name"] for column in result["cols"]),
+        values=[tuple(map(_decode, row)) for row in result["rows"]],
+        affected=int(result["affected_row_count"]),
+        last_id=None if last_id is None else int(last_id),
+        rows_read=int(result.get("rows_read", 0)),
+        rows_written=int(result.get("rows_written", 0)),
+    )
 
 
 def _sql_error(error: Mapping[str, Any]) -> Exception:
@@ -163,17 +220,19 @@ def _sql_error(error: Mapping[str, Any]) -> Exception:
     if code.startswith("SQLITE_CONSTRAINT"):
         return Refused(message)
     if code == "BLOCKED":
-        return Unavailable(f"The database refuses to work for this account ({message}); check its plan and usage.")
+        return Blocked(f"The database refuses to work for this account ({message}); check its plan and usage.")
     return Unavailable(f"The database cannot run a statement ({code}: {message}); run `spool migrate`.")
 
 
 def _http_error(base: str, status: int, body: bytes) -> Exception:
     text = body[:200].decode(errors="replace").strip()
     if status in {401, 403}:
-        return Unavailable(f"{base} refuses the token ({status}); set SPOOL_DATABASE_TOKEN to one that may write.")
+        return Denied(f"{base} refuses the token ({status}); set SPOOL_DATABASE_TOKEN to one that may read and write.")
     if status == 404:
         return Unavailable(f"{base} is no libSQL database (404); check SPOOL_DATABASE_URL.")
-    return Overloaded(f"{base} cannot serve now ({status} {text}).")
+    if status == 429 or status >= 500:
+        return Overloaded(f"{base} cannot serve now ({status} {text}).")
+    return Unavailable(f"{base} does not take Spool's request ({status} {text}); check SPOOL_DATABASE_URL.")
 
 
 def _cause(error: BaseException) -> str:

@@ -15,7 +15,6 @@ from shared.job import (
     MAX_DEPTH,
     PHASES,
     RETRIED,
-    TERMINAL,
     Claim,
     Event,
     Job,
@@ -58,6 +57,8 @@ class Statement:
 #: What a family still owes after one of its jobs moved: stop children, open phases, settle parents, level by level.
 _TEND = tuple(Statement(text) for _ in range(MAX_DEPTH) for text in (sql.CASCADE, sql.ADVANCE, sql.SETTLE))
 _NEWEST = 2**62
+#: Unfinished jobs that are neither in the queue nor running have an index of their own.
+_HELD = {Status.SCHEDULED, Status.RETRYING, Status.WAITING, Status.WAITING_CHILDREN}
 
 
 class SqlJobStore(ABC):
@@ -471,7 +472,7 @@ def _window(where: JobFilter, top: bool) -> str | None:
         return "running"
     if where.status in {Status.FAILED, Status.DEAD_LETTER}:
         return "bad"
-    return "live" if where.status is not None and where.status not in TERMINAL else None
+    return "held" if where.status in _HELD else None
 
 
 def _claim(request: ClaimRequest) -> tuple[Statement, Statement]:
@@ -481,7 +482,8 @@ def _claim(request: ClaimRequest) -> tuple[Statement, Statement]:
         "types": names_json(request.worker.types),
         "lease": int(request.lease_s * 1000),
     }
-    return Statement(sql.PROMOTE), Statement(sql.CLAIM, params)
+    due = {"types": params["types"], "token": request.token}
+    return Statement(sql.PROMOTE_NEXT, due), Statement(sql.CLAIM, params)
 
 
 def _fence(claim: Claim) -> dict[str, str | int | float | None]:

@@ -11,6 +11,7 @@ from shared.job import PHASES, TERMINAL
 NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 _TERMINAL = "('completed', 'failed', 'dead_letter', 'cancelled')"
 assert set(_TERMINAL.strip("()").replace("'", "").split(", ")) == TERMINAL
+_HELD = "('scheduled', 'retrying', 'waiting', 'waiting_children')"
 _LEFT = "pre_left + core_left + post_left"
 _OWNED = "id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'"
 _CANCELLED = (
@@ -87,6 +88,7 @@ ORDER BY j.priority DESC, j.seq LIMIT 101
 """
 ROW = "SELECT * FROM job WHERE id = :id"
 CHILDREN = "SELECT * FROM job WHERE parent_id = :id"
+#: CROSS, here and below, because the server's SQLite would else walk all jobs in order to save sorting a few.
 FAMILY = """
 WITH RECURSIVE up(id, parent_id) AS (
     SELECT id, parent_id FROM job WHERE id = :id
@@ -94,7 +96,7 @@ WITH RECURSIVE up(id, parent_id) AS (
   down(id) AS (
     SELECT id FROM up WHERE parent_id IS NULL
     UNION ALL SELECT c.id FROM down JOIN job AS c ON c.parent_id = down.id)
-SELECT j.* FROM down JOIN job AS j ON j.id = down.id ORDER BY j.seq
+SELECT j.* FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY j.seq
 """
 #: The whole family below a job, and whether anything in it still runs or is still needed by a retry of it.
 DESCENDANTS = f"""
@@ -103,13 +105,13 @@ WITH RECURSIVE down(id) AS (
 SELECT j.id, j.status IN {_TERMINAL} AS ended,
   EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id AND r.parent_id IS NOT NULL AND r.attempt = 0
     AND r.status = 'completed') AS carried
-FROM down JOIN job AS j ON j.id = down.id ORDER BY j.seq
+FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY j.seq
 """
 RUNNING = "SELECT * FROM job INDEXED BY job_running WHERE status = 'running' ORDER BY seq"
 _WINDOWS = {
     None: "job WHERE seq < :before",
     "parent": "job WHERE parent_id = :parent_id AND seq < :before",
-    "live": "job INDEXED BY job_live WHERE completed_at IS NULL AND seq < :before",
+    "held": f"job INDEXED BY job_held WHERE status IN {_HELD} AND seq < :before",
     "running": "job INDEXED BY job_running WHERE status = 'running' AND seq < :before",
     "bad": "job INDEXED BY job_bad WHERE status IN ('failed', 'dead_letter') AND seq < :before",
 }
@@ -134,9 +136,11 @@ EVENTS = """
 SELECT * FROM event WHERE id > :after AND level IN (SELECT value FROM json_each(:levels)) ORDER BY id LIMIT :limit
 """
 LAST_EVENT = "SELECT COALESCE(MAX(id), 0) AS id FROM event"
-UNFINISHED = """
-SELECT type, status, COUNT(*) AS jobs FROM
-  (SELECT type, status FROM job INDEXED BY job_live WHERE completed_at IS NULL ORDER BY seq LIMIT 2000)
+UNFINISHED = f"""
+SELECT type, status, COUNT(*) AS jobs FROM (
+  SELECT * FROM (SELECT type, 'pending' AS status FROM job INDEXED BY job_pending WHERE status = 'pending' LIMIT 2000)
+  UNION ALL SELECT type, 'running' FROM job INDEXED BY job_running WHERE status = 'running'
+  UNION ALL SELECT * FROM (SELECT type, status FROM job INDEXED BY job_held WHERE status IN {_HELD} LIMIT 2000))
 GROUP BY type, status
 """
 OLDEST_PENDING = f"""
@@ -180,13 +184,27 @@ WHERE id = :id AND status NOT IN {_TERMINAL}
 CLAIMABLE = f"""
 SELECT 1 FROM json_each(:types) AS k
 WHERE EXISTS (SELECT 1 FROM job WHERE status = 'pending' AND type = k.value)
-UNION ALL SELECT 1 FROM (SELECT 1 FROM job WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW} LIMIT 1)
+UNION ALL SELECT 1 FROM (
+  SELECT 1 FROM job WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW}
+    AND type IN (SELECT value FROM json_each(:types)) LIMIT 1)
 UNION ALL SELECT 1 FROM job WHERE claim_token = :token
 LIMIT 1
 """
 PROMOTE = f"""
 UPDATE job SET status = 'pending', updated_at = {NOW}
 WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW}
+"""
+#: Priority and number as one integer, so that MAX finds the first of several jobs without a sort, which costs reads.
+_ROOM = 2**40
+#: Only the due job that comes first, for the claim that follows it: moving all of them is left to the janitor.
+PROMOTE_NEXT = f"""
+UPDATE job SET status = 'pending', updated_at = {NOW}
+WHERE seq = (
+  SELECT -MAX(priority * {_ROOM} - seq) & ({_ROOM} - 1) FROM (
+    SELECT priority, seq FROM job WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW}
+      AND type IN (SELECT value FROM json_each(:types))
+      AND NOT EXISTS (SELECT 1 FROM job WHERE claim_token = :token)
+    LIMIT 100))
 """
 #: Safe to repeat with the same token: the token finds its job again, and a late repeat finds nothing.
 CLAIM = f"""
@@ -200,9 +218,9 @@ UPDATE job SET
   lease_until = CASE WHEN status = 'pending' THEN {NOW} + :lease ELSE lease_until END
 WHERE seq = COALESCE(
     (SELECT seq FROM job WHERE claim_token = :token),
-    (SELECT j.seq FROM json_each(:types) AS k JOIN job AS j ON j.seq =
-       (SELECT seq FROM job WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 1)
-     ORDER BY j.priority DESC, j.seq LIMIT 1))
+    (SELECT -MAX((SELECT priority * {_ROOM} - seq FROM job
+         WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 1)) & ({_ROOM} - 1)
+     FROM json_each(:types) AS k))
   AND ((status = 'pending' AND claim_token IS NOT :token)
     OR (status = 'running' AND claim_token = :token AND lease_until > {NOW}))
 RETURNING *
@@ -225,7 +243,8 @@ CROSS JOIN job AS j ON j.id = b.value ->> 'id' AND j.attempt = b.value ->> 'atte
 CROSS JOIN json_each(b.value, '$.lines') AS l
 WHERE l.value ->> 'n' > j.last_line
 """
-#: Renews leases that still hold, never one that ran out.
+#: Renews leases that still hold, never one that ran out. The plus keeps SQLite from pairing every running job of the
+#: worker with every beat: each beat looks up its own job.
 HEARTBEAT = f"""
 UPDATE job SET
   lease_until = {NOW} + :lease,
@@ -236,7 +255,7 @@ UPDATE job SET
   eta_s = b.value ->> 'eta_s',
   last_line = MAX(last_line, b.value ->> 'last_line')
 FROM json_each(:beats) AS b
-WHERE job.id = b.value ->> 'id' AND job.attempt = b.value ->> 'attempt' AND job.worker_id = :worker
+WHERE job.id = b.value ->> 'id' AND job.attempt = b.value ->> 'attempt' AND +job.worker_id = :worker
   AND job.status = 'running' AND job.lease_until > {NOW}
 RETURNING id, attempt, cancel_requested_at IS NOT NULL AS cancel
 """
@@ -354,9 +373,14 @@ SELECT j.seq, j.id,
 FROM job AS j LEFT JOIN job AS p ON p.id = j.parent_id
 WHERE j.seq > COALESCE((SELECT seq FROM walk WHERE name = 'prune'), 0) ORDER BY j.seq LIMIT :limit
 """
+#: Whether an unfinished job names the asset.
+_NEEDED = f"""(
+    EXISTS (SELECT 1 FROM job INDEXED BY job_pending WHERE status = 'pending' AND instr(params, asset.id) > 0)
+    OR EXISTS (SELECT 1 FROM job INDEXED BY job_running WHERE status = 'running' AND instr(params, asset.id) > 0)
+    OR EXISTS (SELECT 1 FROM job INDEXED BY job_held WHERE status IN {_HELD} AND instr(params, asset.id) > 0))"""
 PRUNABLE_ASSETS = f"""
-SELECT id FROM asset AS a WHERE created_at < {NOW} - :age
-  AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_live WHERE completed_at IS NULL AND instr(params, a.id) > 0)
+SELECT id FROM asset WHERE created_at < {NOW} - :age
+  AND NOT {_NEEDED}
 ORDER BY created_at LIMIT :limit
 """
 #: The newest event stays until a newer one is there, so that ids never come back.
@@ -364,9 +388,9 @@ PRUNE_EVENTS = """
 DELETE FROM event WHERE job_id IN (SELECT value FROM json_each(:ids)) AND id < (SELECT MAX(id) FROM event)
 """
 PRUNE_JOBS = f"DELETE FROM job WHERE id IN (SELECT value FROM json_each(:ids)) AND status IN {_TERMINAL} RETURNING id"
-PRUNE_ASSETS = """
+PRUNE_ASSETS = f"""
 DELETE FROM asset WHERE id IN (SELECT value FROM json_each(:ids))
-  AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_live WHERE completed_at IS NULL AND instr(params, asset.id) > 0)
+  AND NOT {_NEEDED}
 RETURNING id
 """
 WALK = "INSERT INTO walk (name, seq) VALUES (:name, :seq) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"

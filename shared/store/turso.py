@@ -22,11 +22,21 @@ _POLL_S = (0.25, 2.0)
 
 
 class TursoJobStore(SqlJobStore):
-    """A job store on a libSQL server. `on_result` sees every result, for counting rows read and written."""
+    """A job store on a libSQL server: busy, overloaded and broken connections are tried again for `patience_s`.
 
-    def __init__(self, client: Hrana, *, on_result: Callable[[Result], None] | None = None) -> None:
+    `on_result` sees every result, for counting rows read and written.
+    """
+
+    def __init__(
+        self,
+        client: Hrana,
+        *,
+        on_result: Callable[[Result], None] | None = None,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self._client = client
         self._on_result = on_result
+        self._patience_s = patience_s
 
     def migrate(self) -> Sequence[str]:
         """Apply the migrations that are missing, each in one transaction."""
@@ -68,7 +78,7 @@ class TursoJobStore(SqlJobStore):
         for attempt in Retrying(
             retry=retry_if_exception_type(_REPEATABLE),
             wait=wait_random_exponential(multiplier=0.05, max=2.0),
-            stop=stop_after_delay(_PATIENCE_S),
+            stop=stop_after_delay(self._patience_s),
             reraise=True,
         ):
             with attempt:

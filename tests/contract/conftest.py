@@ -13,6 +13,8 @@ from shared.store.local import LocalJobStore
 from shared.store.rows import Row
 from shared.store.sql import SqlJobStore, Statement
 from shared.store.turso import TursoJobStore
+from tests.real.authority import Authority, Tokens
+from tests.real.proxy import Proxy
 from tests.real.sqld import Sqld
 
 TABLES = ("job", "event", "tally", "worker", "asset", "walk")
@@ -24,7 +26,7 @@ class Databases:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self._server: Sqld | None = None
+        self._clients: dict[str, Callable[[], Hrana]] = {}
         self._made = 0
 
     def sqlite(self) -> LocalJobStore:
@@ -34,12 +36,11 @@ class Databases:
 
     def libsql(self) -> TursoJobStore:
         """The module's libSQL server, emptied."""
-        if self._server is None:
-            self._server = self._stack.enter_context(Sqld(self._folder))
-            TursoJobStore(Hrana(self._server.url)).migrate()
-        store = TursoJobStore(Hrana(self._server.url))
-        store._run([Statement(f"DELETE FROM {table}") for table in TABLES])
-        return store
+        return self._emptied("libsql", self._plain)
+
+    def guarded(self) -> TursoJobStore:
+        """The module's libSQL server that wants a token, behind TLS of a private authority; emptied."""
+        return self._emptied("guarded", self._behind_tls)
 
     @contextmanager
     def open(self, name: str) -> Iterator[SqlJobStore]:
@@ -49,8 +50,28 @@ class Databases:
         yield store
         store.close()
 
+    def _emptied(self, name: str, start: Callable[[], Callable[[], Hrana]]) -> TursoJobStore:
+        if name not in self._clients:
+            self._clients[name] = start()
+            TursoJobStore(self._clients[name]()).migrate()
+        store = TursoJobStore(self._clients[name]())
+        store._run([Statement(f"DELETE FROM {table}") for table in TABLES])
+        return store
 
-ADAPTERS = ("sqlite", "libsql")
+    def _plain(self) -> Callable[[], Hrana]:
+        server = self._stack.enter_context(Sqld(self._folder / "plain"))
+        return lambda: Hrana(server.url)
+
+    def _behind_tls(self) -> Callable[[], Hrana]:
+        authority, tokens = Authority(self._folder / "tls"), Tokens(self._folder / "tls")
+        options = ("--auth-jwt-key-file", str(tokens.key_file))
+        server = self._stack.enter_context(Sqld(self._folder / "guarded", *options))
+        terminator = self._stack.enter_context(Proxy(server.url, tls=authority.context))
+        address = terminator.url.replace("https://", "libsql://")
+        return lambda: Hrana(address, tokens.sign(a="rw"), ca_certs=str(authority.ca_file))
+
+
+ADAPTERS = ("sqlite", "libsql", "guarded")
 
 
 @pytest.fixture(scope="module")

@@ -55,30 +55,42 @@ def _port() -> int:
 
 
 class Sqld:
-    """One server with a database of its own; stopped when the block is left."""
+    """One server with a database of its own; stopped when the block is left. `options` are sqld's own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
+        self._options = options
         self._port = _port()
         self.url = f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Sqld:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server, at the same address and with the same data as before; returns when it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._log = (self._folder / "sqld.log").open("w")
-        self._process = subprocess.Popen(
-            [binary(), "--db-path", self._folder / "data", "--http-listen-addr", f"127.0.0.1:{self._port}"],
-            stdout=self._log,
-            stderr=self._log,
-        )
+        log = self._folder / "sqld.log"
+        command = [binary(), "--db-path", self._folder / "data", "--http-listen-addr", f"127.0.0.1:{self._port}"]
+        with log.open("a") as output:
+            self._process = subprocess.Popen([*command, *self._options], stdout=output, stderr=output)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(urllib3.exceptions.HTTPError):
                 if urllib3.request("GET", f"{self.url}/health", retries=False, timeout=1).status == 200:
-                    return self
+                    return
             time.sleep(0.02)
-        raise RuntimeError(f"sqld did not start: {(self._folder / 'sqld.log').read_text()[-500:]}")
+        self.stop()
+        raise RuntimeError(f"sqld did not start: {log.read_text()[-500:]}")
 
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
-        self._log.close()
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop the server; its data stays."""
+        self._process.send_signal(how)
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

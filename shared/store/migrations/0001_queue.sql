@@ -2,8 +2,10 @@
 -- tally, its parent's counters) hangs on triggers, so that it happens exactly once however a write is repeated.
 -- Times are milliseconds UTC from this database's own clock.
 
+-- Both seq and an event's id rise without the extra write of AUTOINCREMENT. A new row's number is above every number
+-- that is there, which is what order needs; an event's number never comes back (see PRUNE_EVENTS).
 CREATE TABLE job (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  seq INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
   type TEXT NOT NULL,
   name TEXT,
@@ -59,7 +61,6 @@ CREATE TABLE job (
   post_left INTEGER NOT NULL
 );
 
--- Ids only rise, without the extra write of AUTOINCREMENT: deleting never takes the newest row (see PRUNE_EVENTS).
 CREATE TABLE event (
   id INTEGER PRIMARY KEY,
   job_id TEXT NOT NULL,
@@ -119,7 +120,8 @@ CREATE TABLE walk (
 CREATE INDEX job_pending ON job (type, priority DESC, seq) WHERE status = 'pending';
 CREATE INDEX job_running ON job (worker_id) WHERE status = 'running';
 CREATE INDEX job_due ON job (run_at) WHERE status IN ('scheduled', 'retrying');
-CREATE INDEX job_live ON job (seq) WHERE completed_at IS NULL;
+-- Unfinished, but neither in the queue nor running. One index over all live jobs would cost every job a written row.
+CREATE INDEX job_held ON job (seq) WHERE status IN ('scheduled', 'retrying', 'waiting', 'waiting_children');
 CREATE INDEX job_bad ON job (seq) WHERE status IN ('failed', 'dead_letter');
 CREATE UNIQUE INDEX job_child ON job (parent_id, child_key) WHERE parent_id IS NOT NULL;
 CREATE UNIQUE INDEX job_idempotency ON job (caller, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -140,19 +142,6 @@ CREATE TRIGGER job_create_refused BEFORE INSERT ON job
 WHEN NEW.status NOT IN ('scheduled', 'waiting', 'pending', 'waiting_children', 'completed')
 BEGIN
   SELECT RAISE(ABORT, 'illegal move: a job cannot be created in this state');
-END;
-
-CREATE TRIGGER job_move_refused BEFORE UPDATE OF status ON job
-WHEN OLD.status <> NEW.status AND OLD.status || ' > ' || NEW.status NOT IN (
-  'scheduled > pending', 'scheduled > cancelled',
-  'waiting > pending', 'waiting > waiting_children', 'waiting > cancelled',
-  'pending > running', 'pending > scheduled', 'pending > cancelled',
-  'running > completed', 'running > failed', 'running > dead_letter', 'running > cancelled',
-  'running > retrying', 'running > waiting_children', 'running > pending',
-  'waiting_children > completed', 'waiting_children > failed', 'waiting_children > cancelled',
-  'retrying > pending', 'retrying > scheduled', 'retrying > cancelled')
-BEGIN
-  SELECT RAISE(ABORT, 'illegal move: a job cannot go from its state to that one');
 END;
 
 CREATE TRIGGER job_created AFTER INSERT ON job
@@ -188,24 +177,23 @@ CREATE TRIGGER job_ended AFTER UPDATE OF status ON job
 WHEN OLD.status <> NEW.status AND NEW.status IN ('completed', 'failed', 'dead_letter', 'cancelled')
 BEGIN
   INSERT INTO tally (hour, type, status, jobs, wait_ms, run_ms, media_ms, wait_log2, run_log2)
-  VALUES (NEW.completed_at / 3600000, NEW.type, NEW.status, 0, 0, 0, 0, '{}', '{}')
-  ON CONFLICT DO NOTHING;
-  UPDATE tally SET
+  SELECT NEW.completed_at / 3600000, NEW.type, NEW.status, 1, wait, run,
+    COALESCE(json_extract(NEW.result, '$.media_ms'), 0),
+    json_object('b' || MAX(0, 4 * LENGTH(wait_hex) - 10 + (wait_hex >= '2') + (wait_hex >= '4') + (wait_hex >= '8')), 1),
+    json_object('b' || MAX(0, 4 * LENGTH(run_hex) - 10 + (run_hex >= '2') + (run_hex >= '4') + (run_hex >= '8')), 1)
+  FROM (SELECT wait, run, printf('%x', wait) AS wait_hex, printf('%x', run) AS run_hex FROM (
+    SELECT COALESCE(NEW.started_at, NEW.completed_at) - NEW.created_at AS wait,
+           NEW.completed_at - COALESCE(NEW.started_at, NEW.completed_at) AS run))
+  WHERE true
+  ON CONFLICT (hour, type, status) DO UPDATE SET
     jobs = jobs + 1,
-    wait_ms = wait_ms + d.wait,
-    run_ms = run_ms + d.run,
-    media_ms = media_ms + COALESCE(json_extract(NEW.result, '$.media_ms'), 0),
-    wait_log2 = json_set(wait_log2, d.wait_path, 1 + COALESCE(json_extract(wait_log2, d.wait_path), 0)),
-    run_log2 = json_set(run_log2, d.run_path, 1 + COALESCE(json_extract(run_log2, d.run_path), 0))
-  FROM (
-    SELECT wait, run,
-      '$.b' || MAX(0, 4 * LENGTH(wait_hex) - 10 + (wait_hex >= '2') + (wait_hex >= '4') + (wait_hex >= '8')) AS wait_path,
-      '$.b' || MAX(0, 4 * LENGTH(run_hex) - 10 + (run_hex >= '2') + (run_hex >= '4') + (run_hex >= '8')) AS run_path
-    FROM (SELECT wait, run, printf('%x', wait) AS wait_hex, printf('%x', run) AS run_hex FROM (
-      SELECT COALESCE(NEW.started_at, NEW.completed_at) - NEW.created_at AS wait,
-             NEW.completed_at - COALESCE(NEW.started_at, NEW.completed_at) AS run))
-  ) AS d
-  WHERE hour = NEW.completed_at / 3600000 AND type = NEW.type AND status = NEW.status;
+    wait_ms = wait_ms + excluded.wait_ms,
+    run_ms = run_ms + excluded.run_ms,
+    media_ms = media_ms + excluded.media_ms,
+    wait_log2 = (SELECT json_set(wait_log2, fullkey, 1 + COALESCE(json_extract(wait_log2, fullkey), 0))
+      FROM json_each(excluded.wait_log2)),
+    run_log2 = (SELECT json_set(run_log2, fullkey, 1 + COALESCE(json_extract(run_log2, fullkey), 0))
+      FROM json_each(excluded.run_log2));
 END;
 
 CREATE TRIGGER job_child_ended AFTER UPDATE OF status ON job
@@ -250,4 +238,19 @@ BEGIN
     completed_at = CASE WHEN status IN ('running', 'waiting_children') THEN NULL ELSE NEW.updated_at END,
     updated_at = NEW.updated_at
   WHERE parent_id = NEW.id AND status NOT IN ('completed', 'failed', 'dead_letter', 'cancelled');
+END;
+
+-- After, not before: behind a BEFORE trigger SQLite reads the row a second time, and ABORT undoes the write all the same.
+-- Last in this file, because SQLite fires the newest trigger first.
+CREATE TRIGGER job_move_refused AFTER UPDATE OF status ON job
+WHEN OLD.status <> NEW.status AND OLD.status || ' > ' || NEW.status NOT IN (
+  'scheduled > pending', 'scheduled > cancelled',
+  'waiting > pending', 'waiting > waiting_children', 'waiting > cancelled',
+  'pending > running', 'pending > scheduled', 'pending > cancelled',
+  'running > completed', 'running > failed', 'running > dead_letter', 'running > cancelled',
+  'running > retrying', 'running > waiting_children', 'running > pending',
+  'waiting_children > completed', 'waiting_children > failed', 'waiting_children > cancelled',
+  'retrying > pending', 'retrying > scheduled', 'retrying > cancelled')
+BEGIN
+  SELECT RAISE(ABORT, 'illegal move: a job cannot go from its state to that one');
 END;
