@@ -155,8 +155,6 @@ class Master:
             f"{item.made.name} has {item.after.integrated_lufs:.2f} LUFS, {item.after.true_peak_dbtp:.2f} dBTP",
         )
         if abs(miss) <= allowed and over <= (GUARD_DB if final else 0):
-            with item.part.open("rb") as file:
-                os.fsync(file.fileno())
             item.part.replace(item.path)
             return True
         if final:

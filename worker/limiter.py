@@ -67,8 +67,10 @@ def reductions(of: Measured, gain_db: float, ceiling_dbtp: float) -> Iterator[tu
 
 def _highest(values: Floats, width: int) -> Floats:
     """The running maximum over `width` values, where all of them are there."""
-    views = np.lib.stride_tricks.sliding_window_view(values, width)
-    highest: Floats = views.max(axis=1)
+    highest, reached = values, 1
+    while reached < width:
+        step = min(reached, width - reached)
+        highest, reached = np.maximum(highest[:-step], highest[step:]), reached + step
     return highest
 
 
