@@ -226,8 +226,9 @@ def test_a_full_disk_is_a_failure_of_the_job(store, stand, tmp_path) -> None:
     """When the work folder cannot be made the job fails, with the worker alive."""
     worker = stand()
     until(store, submit(store), ended)
-    (tmp_path / "work" / worker.worker.identity.id).rmdir()
-    (tmp_path / "work" / worker.worker.identity.id).write_text("in the way")
+    place = tmp_path / "work" / worker.worker.identity.id
+    place.rename(tmp_path / "aside")  # the first job's own folder may still be in it
+    place.write_text("in the way")
     done = until(store, submit(store, max_failures=1), ended)
     assert done.error is not None
     assert done.error["code"] == "internal"
