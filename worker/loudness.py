@@ -242,7 +242,7 @@ def _feeding(child: Child, feed: Callable[[BinaryIO], None] | None) -> Iterator[
     try:
         yield
     except BaseException:
-        child.bring_down()
+        child.abandon()
         raise
     finally:
         thread.join()

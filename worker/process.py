@@ -127,8 +127,17 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.bring_down()
+        self.abandon()
         self.close_pipes()
+
+    def abandon(self) -> int:
+        """Read no more of it and bring it down; for the thread that read. Returns what `bring_down` does.
+
+        A program that waits for its reader hears no SIGTERM: without its pipe it ends at once, not after the grace.
+        """
+        if self.stdout is not None:
+            self.stdout.close()
+        return self.bring_down()
 
     def wait(self) -> Ended:
         """Wait for the end. Raises `Stopped` once the attempt was asked to stop and every descendant is proven gone."""
