@@ -258,12 +258,19 @@ def test_leaving_the_context_ends_the_program(processes: Processes, tmp_path: Pa
 
 def test_a_program_that_waits_for_its_reader_is_not_waited_for(stop: Stop, tmp_path: Path) -> None:
     """It hears no SIGTERM while it writes into a full pipe; once nobody reads, it ends long before the grace."""
-    code = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: os.write(1, bytes(1 << 20))"
+    code = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+say('ready')
+try:
+    while True:
+        os.write(1, bytes(1 << 20))
+except BrokenPipeError:
+    os._exit(7)
+"""
     processes = Processes(stop, grace_s=1000.0)
     with processes.start(python(code), cwd=tmp_path, stdout=True) as child:
-        assert child.stdout is not None
-        child.stdout.read(1)
-    assert child.wait().returncode == 1, "its own BrokenPipeError, not a signal"
+        until_ready(child)
+    assert child.wait().returncode == 7, "its own answer to the broken pipe, not a signal"
     assert processes.close() == 0
 
 
