@@ -24,14 +24,18 @@ ROOT = Path(__file__).parents[2]
 LINUX = sys.platform == "linux"
 pytestmark = pytest.mark.skipif(not LINUX, reason="elsewhere only the process group is proven, which needs other tests")
 
-#: Prints its own pid, and offers `say`, `fork` and `forever` to what follows.
+#: Prints its own pid, and offers `say` and `forever` to what follows. Forever is two minutes, `over` tells: when a
+#: guard was taken out on purpose, nobody else ends these programs.
 PRELUDE = """
 import os, signal, sys, time
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+begun = time.monotonic()
+def over():
+    return time.monotonic() > begun + 120
 def forever():
-    while True:
-        time.sleep(60)
+    time.sleep(120)
+    os._exit(0)
 say(os.getpid())
 """
 WICKED = {
@@ -49,7 +53,7 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        code = "import os, time; os.write(1, f'{os.getpid()}\\\\nready\\\\n'.encode()); time.sleep(600)"
+        code = "import os, time; os.write(1, f'{os.getpid()}\\\\nready\\\\n'.encode()); time.sleep(120)"
         os.execve(sys.executable, [sys.executable, '-I', '-S', '-c', code], {})
     os._exit(0)
 forever()
@@ -64,20 +68,20 @@ forever()
     "fills a pipe nobody reads": """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 say('ready')
-while True:
+while not over():
     os.write(1, b'x' * 65536)
 """,
     "shouts on stderr": """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 say('ready')
-while True:
+while not over():
     os.write(2, b'x' * 65536)
 """,
     "forks on and on": """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork():
     say('ready'); forever()
-while True:
+while not over():
     if os.fork():
         os._exit(0)
     os.setsid()
