@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, Unavailable
 from shared.job import new_id
 from shared.log import configure_log
 from shared.settings import load_settings
@@ -18,7 +18,7 @@ from worker.loop import Worker
 
 
 def main() -> int:
-    """Work until SIGTERM or SIGINT; returns the exit code: 0 drained, 1 a job did not stop, 2 it could not start."""
+    """Work until SIGTERM or SIGINT; returns the exit code: 0 drained, 1 a job did not stop, 2 or 3 it could not start."""
     try:
         settings = load_settings()
         configure_log(settings)
@@ -44,6 +44,9 @@ def main() -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"The worker cannot start: {error.message}\n")
         return 2
+    except Unavailable as error:  # only while starting: from then on every thread waits for the database by itself
+        sys.stderr.write(f"The worker cannot start now: {error.message} Start it again when that is mended.\n")
+        return 3
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """From a measured mix to finished files: one ffmpeg makes them all, and every file is decoded again to prove it.
 
-Files that only grow are decoded while they are made, on the second core; the others afterwards. What misses its
-loudness or its ceiling is corrected by what it missed, and made again.
+Files that only grow are decoded while they are made; the others afterwards. A long MP3 is made in parts on all cores,
+which are joined as they grow. What misses its loudness or its ceiling is corrected by what it missed, and made again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shared.errors import JobFailure
+from worker import mp3
 from worker.encoders import Encoding
 from worker.ffmpeg import input_args, shown, transcode
 from worker.limiter import MOST_LOSS_LU, Solved, envelope, solve
@@ -37,6 +38,8 @@ DURATION_S = 0.05
 PASSES = 3
 #: Shorter files are decoded afterwards: it costs nothing, and an MP3's header then says where the sound ends.
 _WATCH_FROM_S = 30.0
+#: More parts than this would wait for the disk and for each other.
+_MOST_PARTS = 4
 #: One limiter: what it works on and how.
 _Limited = tuple[Mix, Solved]
 _DEMUXERS = {"mp3": "mp3", "opus": "ogg", "flac": "flac"}
@@ -44,12 +47,16 @@ _DEMUXERS = {"mp3": "mp3", "opus": "ogg", "flac": "flac"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The file that is mastered; `stream` and `picture` are ffmpeg's names of its tracks, such as `0:1`."""
+    """The file that is mastered; `stream` and `picture` are ffmpeg's names of its tracks, such as `0:1`.
+
+    `exact_rate` is its sample rate when ffmpeg can begin to read it at any sample.
+    """
 
     path: Path
     stream: str
     picture: str | None = None
     picture_codec: tuple[str, ...] = ("-c:v", "copy")
+    exact_rate: int | None = None
 
 
 @dataclass(slots=True)
@@ -182,7 +189,27 @@ class Master:
 
     # --- files -----------------------------------------------------------------------------------------------
     def _encode(self, items: Sequence[Delivery], on_time: Callable[[float], None]) -> None:
-        """Make these files with one ffmpeg and measure each of them."""
+        """Make these files and measure each of them."""
+        spans = self._spans(items)
+        if len(spans) > 1:
+            try:
+                self._watched(items, lambda: self._in_parts(items[0], spans, on_time))
+            except mp3.Unjoinable as error:
+                self.run.report.log("warn", f"{items[0].made.name} is made again in one piece: {error}")
+            else:
+                return
+        self._watched(items, lambda: self._whole(items, on_time))
+
+    def _spans(self, items: Sequence[Delivery]) -> list[tuple[int, int | None]]:
+        """The parts, in samples, in which a lone MP3 can be made at the same time; one when it cannot."""
+        item, rate = items[0], self.source.exact_rate
+        alike = item.made.kind == "mp3" and item.mix.sample_rate == item.made.sample_rate == rate
+        if len(items) > 1 or not alike or item.made.sample_rate < mp3.LOWEST_RATE:
+            return [(0, None)]
+        return mp3.spans(item.before.samples, min(_cores(), _MOST_PARTS, int(item.before.seconds / _WATCH_FROM_S)))
+
+    def _watched(self, items: Sequence[Delivery], work: Callable[[], None]) -> None:
+        """Do the work that writes these files, and measure them: some while they grow."""
         longest = max(item.before.seconds for item in items)
         growing = [item for item in items if item.made.appended and longest >= _WATCH_FROM_S][:2]
         finished = threading.Event()
@@ -191,12 +218,8 @@ class Master:
             try:
                 for item in growing:
                     item.part.write_bytes(b"")
-                    checks[id(item)] = pool.submit(self._check, item, _growth(self.run, item.part, finished))
-                curves = {(item.mix, item.solved): item.before for item in items if item.solved}
-                with _envelopes(curves) as fds:
-                    args = self._command(items, fds)
-                    self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
-                    transcode(self.run, args, expected_s=longest, on_time=on_time, pass_fds=list(fds.values()))
+                    checks[id(item)] = pool.submit(self._check, item, _feed(self.run, item.part, finished))
+                work()
             finally:
                 finished.set()
             for item in items:
@@ -204,6 +227,66 @@ class Master:
                     checks[id(item)] = pool.submit(self._check, item, None)
             for item in items:
                 item.after = checks[id(item)].result()
+
+    def _whole(self, items: Sequence[Delivery], on_time: Callable[[float], None]) -> None:
+        """Make these files with one ffmpeg."""
+        longest = max(item.before.seconds for item in items)
+        with _envelopes({(item.mix, item.solved): item.before for item in items if item.solved}) as fds:
+            self._transcode(self._command(items, fds), longest, on_time, fds)
+
+    def _in_parts(
+        self, item: Delivery, spans: Sequence[tuple[int, int | None]], on_time: Callable[[float], None]
+    ) -> None:
+        """Make one MP3 with as many ffmpegs as there are parts, and join them as they grow. Raises `mp3.Unjoinable`."""
+        paths = [item.path.with_name(f"{item.path.name}.{number}") for number in range(len(spans))]
+        ended = [threading.Event() for _ in spans]
+        done = [0.0 for _ in spans]
+
+        def make(number: int) -> None:
+            begin, end = spans[number]
+
+            def progress(seconds: float) -> None:
+                done[number] = seconds
+                on_time(min(sum(done), item.before.seconds))
+
+            try:
+                with _envelopes({(item.mix, item.solved): item.before} if item.solved else {}, begin) as fds:
+                    expected_s = ((end or item.before.samples) - begin) / item.mix.sample_rate
+                    self._transcode(self._command([item], fds, spans[number], paths[number]), expected_s, progress, fds)
+            finally:
+                ended[number].set()
+
+        with ThreadPoolExecutor(max_workers=len(spans), thread_name_prefix="part") as pool:
+            making = [pool.submit(make, number) for number in range(len(spans))]
+            joined = mp3.Joined(
+                [
+                    mp3.Part(_growth(self.run, path, over), begin // mp3.SAMPLES)
+                    for path, over, (begin, _) in zip(paths, ended, spans, strict=True)
+                ]
+            )
+            try:
+                with item.part.open("wb") as file:
+                    file.writelines(joined.pieces())
+                    at, header = joined.header(paths[-1])
+                    file.seek(at)
+                    file.write(header)
+            except mp3.Unjoinable:
+                for part in making:
+                    part.result()  # where one failed, that is what is to be told
+                raise
+        for part, path in zip(making, paths, strict=True):
+            part.result()
+            path.unlink()
+
+    def _transcode(
+        self,
+        args: list[str],
+        expected_s: float,
+        on_time: Callable[[float], None],
+        fds: Mapping[_Limited, int],
+    ) -> None:
+        self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
+        transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
 
     def _check(self, item: Delivery, feed: Callable[[BinaryIO], None] | None) -> Measured:
         """Decode a file as a player would, refusing any error in it."""
@@ -219,14 +302,24 @@ class Master:
             what=f"The finished file {item.made.name}",
         )
 
-    def _command(self, items: Sequence[Delivery], fds: Mapping[_Limited, int]) -> list[str]:
-        """ffmpeg's arguments: each mix is made once, limited once, and given to every file with that file's gain."""
-        inputs, graph, outputs = input_args(self.source.path), list[str](), list[str]()
+    def _command(
+        self,
+        items: Sequence[Delivery],
+        fds: Mapping[_Limited, int],
+        span: tuple[int, int | None] = (0, None),
+        path: Path | None = None,
+    ) -> list[str]:
+        """ffmpeg's arguments: each mix is made once, limited once, and given to every file with that file's gain.
+
+        `span` is the part of the source in samples, and `path` where that part of a lone file goes.
+        """
+        inputs, cut = self._input(*span)
+        graph, outputs = list[str](), list[str]()
         groups: dict[tuple[Mix, Solved | None], list[int]] = {}
         for number, item in enumerate(items):
             groups.setdefault((item.mix, item.solved), []).append(number)
         for place, ((mix, solved), numbers) in enumerate(groups.items()):
-            mixed = f"[{self.source.stream}]{mix.filters or 'anull'}"
+            mixed = f"[{self.source.stream}]{','.join([*cut, mix.filters or 'anull'])}"
             if solved is not None:
                 index = inputs.count("-i")
                 pipe = f"pipe:{fds[mix, solved]}"
@@ -257,36 +350,63 @@ class Master:
             outputs += ["-map", f"[o{number}]"]
             if seen:
                 outputs += ["-map", str(self.source.picture), *self.source.picture_codec]
-            outputs += [*item.made.codec_args(), *item.made.muxer_args(), *self.metadata, str(item.part)]
+            outputs += [*item.made.codec_args(), *item.made.muxer_args(), *self.metadata, str(path or item.part)]
         return [*inputs, "-filter_complex", ";".join(graph), *outputs]
 
+    def _input(self, begin: int, end: int | None) -> tuple[list[str], list[str]]:
+        """The input arguments and filters that give the sound's samples from `begin` to `end`."""
+        if begin == 0 and end is None:
+            return input_args(self.source.path), []
+        rate = self.source.exact_rate
+        assert rate is not None
+        # Tenths of a second are whole samples and whole microseconds: there it seeks, and the rest it counts.
+        tenths = 10 * begin // rate
+        skipped = begin - tenths * rate // 10
+        length = None if end is None else end - begin
+        duration_s = None if length is None else length / rate + 1.0
+        until = "" if length is None else f":end_sample={skipped + length}"
+        return (
+            input_args(self.source.path, start_s=tenths / 10 if tenths else None, duration_s=duration_s),
+            [f"atrim=start_sample={skipped}{until}", "asetpts=N/SR/TB"],
+        )
 
-def _growth(run: Run, path: Path, finished: threading.Event) -> Callable[[BinaryIO], None]:
-    """Writes a file that is being made into a pipe, as far as it has come, until it is finished."""
 
-    def feed(pipe: BinaryIO) -> None:
-        with path.open("rb") as file:
-            while True:
-                ending = finished.is_set()
-                while piece := file.read(1 << 18):
-                    pipe.write(piece)
-                if ending:
-                    return
-                run.stop.check()
-                finished.wait(0.05)
+def _cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    return feed
+
+def _growth(run: Run, path: Path, finished: threading.Event) -> Iterator[bytes]:
+    """What is in a file that is being made, as it comes, until it is finished."""
+    while not path.exists() and not finished.wait(0.01):
+        run.stop.check()
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        while True:
+            ending = finished.is_set()
+            while piece := file.read(1 << 18):
+                yield piece
+            if ending:
+                return
+            run.stop.check()
+            finished.wait(0.05)
+
+
+def _feed(run: Run, path: Path, finished: threading.Event) -> Callable[[BinaryIO], None]:
+    """Writes a file that is being made into a pipe, as it grows."""
+    return lambda pipe: pipe.writelines(_growth(run, path, finished))
 
 
 @contextmanager
-def _envelopes(curves: Mapping[_Limited, Measured]) -> Iterator[dict[_Limited, int]]:
-    """A pipe for each limiter's envelope: the descriptors that ffmpeg reads them from."""
+def _envelopes(curves: Mapping[_Limited, Measured], begin: int = 0) -> Iterator[dict[_Limited, int]]:
+    """A pipe for each limiter's envelope from a sample on: the descriptors that ffmpeg reads them from."""
     with ExitStack() as stack:
         fds: dict[_Limited, int] = {}
         for (mix, solved), known in curves.items():
             reading, writing = os.pipe()
             writer = threading.Thread(
-                target=_write, args=(writing, envelope(known, solved)), name="envelope", daemon=True
+                target=_write, args=(writing, envelope(known, solved, begin)), name="envelope", daemon=True
             )
             writer.start()
             # Closing our end of a pipe that ffmpeg no longer reads is what ends the writer.

@@ -64,11 +64,11 @@ class Heartbeat:
         while not self._closing.is_set():
             try:
                 self._turn()
-            except Unavailable as error:
-                self._failed(error.message)
+            except Unavailable:  # the store says so, once for the whole process
+                self._failed()
             except Exception as error:  # noqa: BLE001 - without this thread the worker would lose every claim
                 _log.error("the heartbeat failed in a way nobody expected", exc_info=error)
-                self._failed(str(error))
+                self._failed()
         if self._watch is not None:
             self._watch.close()
 
@@ -114,8 +114,6 @@ class Heartbeat:
         beats = [attempt.beat() for attempt in attempts]
         sent_at = self._clock()
         owned = self._store.heartbeat(self._worker, beats, lease_s=self._settings.lease_s)
-        if self._retry_at is not None:
-            _log.info("the queue answers again", worker=self._worker.id)
         self._beat_at = self._control_at = sent_at
         self._told_busy = bool(beats)
         self._retry_at = None
@@ -128,9 +126,7 @@ class Heartbeat:
         for attempt in attempts:
             attempt.heard(owned)
 
-    def _failed(self, message: str) -> None:
-        if self._retry_at is None:
-            _log.warning("the queue does not answer; its claims are kept until their leases end", reason=message)
+    def _failed(self) -> None:
         self._janitor.be_quiet()
         pause_s = min(1.0, self._settings.heartbeat_s / 2) * self._chance.uniform(0.5, 1.0)
         self._retry_at = self._clock() + pause_s

@@ -121,25 +121,29 @@ def _in_windows(steps: Floats) -> Floats:
     return windows
 
 
-def envelope(of: Measured, solved: Solved) -> Iterator[bytes]:
-    """The gain of every sample (at most 1, without `gain_db`) as 32-bit floats, in pieces of under a second.
+def envelope(of: Measured, solved: Solved, begin: int = 0) -> Iterator[bytes]:
+    """The gain of every sample from `begin` on (at most 1, without `gain_db`) as 32-bit floats, in pieces of under a
+    second.
 
     Between the middles of blocks it is a straight line. More samples come than the sound has.
     """
     assert of.profile is not None
     block = of.profile.block
     flat = np.ones(512 * block, np.float32).tobytes()
-    skipped, previous = block // 2, None
+    skip, previous = begin + block // 2, None
     for _, values in reductions(of, solved.gain_db, solved.ceiling_dbtp):
         gains = 10 ** (-values / 20)
         for at in range(0, gains.size, 512):
             # A piece goes from the middle of the block before it to the middle of its last one.
             ends = np.append(gains[at] if previous is None else previous, gains[at : at + 512])
             previous, count = float(ends[-1]), (ends.size - 1) * block
+            if skip >= count:
+                skip -= count
+                continue
             if ends.min() == 1.0:
                 piece = flat[: 4 * count]
             else:
                 piece = np.interp(np.arange(1, count + 1) / block, np.arange(ends.size), ends).astype("<f4").tobytes()
-            yield piece[4 * skipped :]
-            skipped = 0
+            yield piece[4 * skip :]
+            skip = 0
     yield flat

@@ -65,6 +65,8 @@ class Worker:
         self._pipelines = {name: pipeline for name, pipeline in pipelines.items() if job_types[name].stages}
         self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
         self._folders = WorkFolders(settings.work_dir, worker_id)
+        # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
+        self._pause_s = min(2.0, settings.heartbeat_s / 2)
         self._lock = threading.Condition()
         self._attempts: list[Attempt] = []
         self._news = False
@@ -169,8 +171,7 @@ class Worker:
         try:
             # The lease counts from the first try, so a claim that took long is given up for a fresh one.
             job = self._until_answered(lambda: self._store.claim(request), at_most_s=self._settings.lease_s / 4)
-        except Unavailable as error:
-            self._log.warning("no claim: the queue does not answer", reason=error.message)
+        except Unavailable:
             return None
         return (job, claimed_at) if job is not None else None
 
@@ -218,7 +219,7 @@ class Worker:
 
         retrying = Retrying(
             retry=retry_if_exception_type(Unavailable),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
+            wait=wait_random_exponential(multiplier=0.1, max=self._pause_s),
             stop=enough,
             reraise=True,
         )

@@ -100,7 +100,9 @@ class Oversampler:
         # Larger products would wake the threads of the matrix library, which cost far more than they bring.
         at_once = 480_000 // matrix.size
         for channel in sound:
-            views = np.lib.stride_tricks.sliding_window_view(channel, matrix.shape[1])
+            # What sliding_window_view makes, ten times as fast.
+            reach = channel.size - matrix.shape[1] + 1
+            views: Samples = np.ndarray((reach, matrix.shape[1]), np.float32, channel, strides=(channel.itemsize,) * 2)
             for at in range(0, starts.size, at_once):
                 yield slice(at, at + at_once), matrix @ views[starts[at : at + at_once] - self.BEFORE].T
 

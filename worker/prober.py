@@ -7,6 +7,7 @@ what it found as one JSON object, and decides nothing: worker/probe.py does not 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -153,3 +154,5 @@ def sample_entries(file: BinaryIO) -> list[bytes]:
 
 if __name__ == "__main__":
     json.dump(look(*sys.argv[1:]), sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)  # nothing is left to tidy, and tidying takes a tenth of the whole look

@@ -16,7 +16,7 @@ from shared.job import Output
 from tests.media import judges, signals
 from tests.media.fixtures import Notes
 from tests.media.recordings import Recordings
-from worker import delivery, encoders
+from worker import delivery, encoders, mp3
 from worker.pipelines import PIPELINES, ingest
 from worker.probe import probe
 from worker.run import Run
@@ -135,11 +135,12 @@ def test_presets_decide_the_target_and_parameters_the_rest(preset, lufs, mastere
     heard(made, run)
 
 
-def test_ten_minutes_are_exact_in_one_encode(mastered, run, notes, ten_minutes):
-    """The usual case: a long stereo WAV to MP3, measured in halves, limited, proven while it is encoded."""
+def test_ten_minutes_are_exact_in_one_encode(mastered, run, notes, ten_minutes, monkeypatch):
+    """The usual case: a long stereo WAV to MP3, measured in halves, limited, made in parts, proven while it grows."""
+    monkeypatch.setattr(delivery, "_cores", lambda: 3)
     made = mastered(ten_minutes, outputs=MP3)
     heard(made, run)
-    assert len(made.result["engine"]["argv"]) == 1
+    assert len(made.result["engine"]["argv"]) == 3
     assert made.result["media_ms"] == 600_000
     assert made.result["limited"]
 
@@ -301,8 +302,38 @@ def test_a_file_that_came_out_short_is_never_delivered(monkeypatch, mastered, tm
     assert (caught.value.failure_code, caught.value.kind) == ("internal", "transient")
 
 
-def test_a_stop_while_encoding_leaves_no_output(mastered, run, ten_minutes):
+def test_parts_that_never_meet_are_made_again_in_one_piece(mastered, run, notes, tmp_path, monkeypatch):
+    """Joining is a shortcut: where no frame allows it, the file comes out as exact, only later."""
+    monkeypatch.setattr(mp3, "_fits", lambda _own, _other: False)
+    monkeypatch.setattr(delivery, "_cores", lambda: 2)
+    made = mastered(signals.write(tmp_path / "talk.wav", signals.podcast(61)), outputs=MP3)
+    heard(made, run)
+    assert len(made.result["engine"]["argv"]) == 3
+    assert any("again in one piece" in line[1] for line in notes.lines)
+
+
+def test_a_part_that_fails_tells_its_own_reason(mastered, run, notes, tmp_path, monkeypatch):
+    """Not that the parts could not be joined, which is only what follows."""
+    monkeypatch.setattr(delivery, "_cores", lambda: 2)
+    real = delivery.transcode
+
+    def failing(run, args, **more):
+        later = "-ss" in args
+        return real(run, [*args[:-1], str(tmp_path / "no folder" / "out")] if later else args, **more)
+
+    monkeypatch.setattr(delivery, "transcode", failing)
+    with pytest.raises(JobFailure) as caught:
+        mastered(signals.write(tmp_path / "talk.wav", signals.podcast(61)), outputs=MP3)
+    assert caught.value.failure_code == "internal"
+    assert not any("again in one piece" in line[1] for line in notes.lines)
+
+
+@pytest.mark.parametrize(
+    "outputs", [({"format": "mp3"},), ({"format": "mp3"}, {"format": "opus"})], ids=["in parts", "whole"]
+)
+def test_a_stop_while_encoding_leaves_no_output(mastered, run, ten_minutes, outputs, monkeypatch):
     """The attempt ends, nothing was uploaded, and the fixture proves that no process is left."""
+    monkeypatch.setattr(delivery, "_cores", lambda: 2)
     real = run.report.progress
 
     def stopping(current, total):
@@ -312,7 +343,7 @@ def test_a_stop_while_encoding_leaves_no_output(mastered, run, ten_minutes):
 
     run.report.progress = stopping
     with pytest.raises(Stopped):
-        mastered(ten_minutes, outputs=({"format": "mp3"}, {"format": "opus"}))
+        mastered(ten_minutes, outputs=outputs)
     assert run.storage.delete_prefix("outputs/") == 0
 
 

@@ -120,7 +120,12 @@ def analyze(run: Run, state: IngestState) -> None:
     state.extras.append(Finished(waveform, "peaks.json", "application/json", {"points_per_second": 100}))
     state.master = Master(
         run=run,
-        source=Source(state.path, f"0:{audio.index}", *_picture(media, state.video)),
+        source=Source(
+            state.path,
+            f"0:{audio.index}",
+            *_picture(media, state.video),
+            exact_rate=audio.sample_rate if _seeks_exactly(media, audio) else None,
+        ),
         ceiling_dbtp=state.ceiling_dbtp,
         deliveries=[
             Delivery(made, mix, measured[mix], run.work / f"out-{number}", state.target_lufs)
