@@ -101,13 +101,21 @@ class LocalStorage:
         return None if record is None else Stored(key, record.size_bytes, record.content_type, record.sha256)
 
     def fetch(self, key: str, path: Path, progress: TransferProgress) -> Stored:
-        """Copy a stored file to `path`; an `OSError` is the target's, such as a full disk there."""
-        with self.open(key) as (stored, source), path.open("wb") as target:
-            done = 0
-            while chunk := source.read(_CHUNK):
-                target.write(chunk)
-                done += len(chunk)
-                progress(done, stored.size_bytes)
+        """Give a stored file the name `path` as well, or copy it to another disk; an `OSError` is the target's, such as
+        a full disk there."""
+        with self.open(key) as (stored, source):
+            done = os.fstat(source.fileno()).st_size
+            try:
+                path.unlink(missing_ok=True)
+                os.link(source.name, path)
+            except OSError:
+                done = 0
+                with path.open("wb") as target:
+                    while chunk := source.read(_CHUNK):
+                        target.write(chunk)
+                        done += len(chunk)
+                        progress(done, stored.size_bytes)
+        progress(done, stored.size_bytes)
         if done != stored.size_bytes:
             raise Unavailable(f"The stored file {key} is damaged: {done} of {stored.size_bytes} bytes are left of it.")
         return stored

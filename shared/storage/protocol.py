@@ -73,7 +73,7 @@ class StorageAdapter(Protocol):
         """What is stored under the key, or None. A half-finished upload is not there."""
 
     def fetch(self, key: str, path: Path, progress: TransferProgress) -> Stored:
-        """Copy a stored file to `path`, calling `progress` as bytes arrive."""
+        """Bring a stored file to `path`, to be read there and never changed, calling `progress` as bytes arrive."""
 
     def put(self, path: Path, key: str, *, content_type: str, progress: TransferProgress) -> Stored:
         """Store a file under the key, whole or not at all; `sha256` of the result is always set."""

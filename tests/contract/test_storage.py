@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,7 +143,24 @@ def test_transfers_tell_true_progress(place, tmp_path):
     for seen in (up, [at for at in down if at[1] is not None]):
         assert seen == sorted(seen)
         assert seen[-1] == (len(content), len(content))
-        assert len(seen) > 1
+    assert len(up) > 1
+    assert (tmp_path / "back").read_bytes() == content
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system at hand")
+def test_a_file_is_copied_to_another_disk_and_linked_on_its_own(tmp_path):
+    """A recording of gigabytes takes no room twice; where it must, it arrives whole."""
+    storage = LocalStorage(tmp_path / "storage", b"secret")
+    (tmp_path / "talk").write_bytes(CONTENT)
+    storage.put(tmp_path / "talk", "uploads/a1", content_type="audio/wav", progress=ignore)
+    storage.fetch("uploads/a1", tmp_path / "near", ignore)
+    assert (tmp_path / "near").stat().st_nlink == 2
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as far:
+        steps: list[tuple[int, int | None]] = []
+        storage.fetch("uploads/a1", Path(far, "talk"), lambda *at: steps.append(at))
+        assert Path(far, "talk").read_bytes() == CONTENT
+        assert Path(far, "talk").stat().st_nlink == 1
+    assert steps[-1] == (len(CONTENT), len(CONTENT))
 
 
 @pytest.mark.parametrize("at", [0, len(CONTENT)], ids=["at the first byte", "at the last"])

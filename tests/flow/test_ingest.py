@@ -302,6 +302,23 @@ def test_a_file_that_came_out_short_is_never_delivered(monkeypatch, mastered, tm
     assert (caught.value.failure_code, caught.value.kind) == ("internal", "transient")
 
 
+@pytest.mark.parametrize("lie", [{"sample_rate": 44_100}, {"channels": 1}, {"codec": "pcm_s24le"}], ids=str)
+def test_a_wrong_guess_changes_nothing(mastered, run, tmp_path, monkeypatch, lie):
+    """The measurement that a WAV's header started is thrown away when the look into the file finds something else."""
+    path = signals.write(tmp_path / "talk.wav", signals.podcast(8))
+    right = mastered(path, outputs=MP3).result
+    real = ingest._guess
+
+    def wrong(path: Path):
+        media = real(path)
+        return dataclasses.replace(media, audio=(dataclasses.replace(media.audio[0], **lie),))
+
+    monkeypatch.setattr(ingest, "_guess", wrong)
+    made = mastered(path, outputs=MP3)
+    heard(made, run)
+    assert made.result["before"] == right["before"]
+
+
 def test_parts_that_never_meet_are_made_again_in_one_piece(mastered, run, notes, tmp_path, monkeypatch):
     """Joining is a shortcut: where no frame allows it, the file comes out as exact, only later."""
     monkeypatch.setattr(mp3, "_fits", lambda _own, _other: False)

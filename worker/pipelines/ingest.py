@@ -24,6 +24,7 @@ from worker.meter import Mix
 from worker.peaks import write_peaks
 from worker.probe import AudioStream, Media, VideoStream, probe
 from worker.run import Pipeline, Run, Stage
+from worker.wav import read_header
 
 LONGEST_S = 12 * 3600
 SHORTEST_S = 0.4
@@ -48,6 +49,16 @@ class Finished:
     name: str
     content_type: str
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A sound track, its own mix, and what files are made of it, each with its mix."""
+
+    audio: AudioStream
+    native: Mix
+    wanted: list[Encoding]
+    mixes: list[Mix]
 
 
 @dataclass(slots=True)
@@ -106,13 +117,16 @@ def download(run: Run, state: IngestState) -> None:
 def analyze(run: Run, state: IngestState) -> None:
     """Look into the file, refuse what cannot be mastered, and measure everything in one decode."""
     state.extras, state.warnings = [], []
-    state.media = media = probe(run, state.path)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe") as pool:
+        looking = pool.submit(probe, run, state.path)
+        guess = _guess(state.path)
+        early = None if guess is None else _measured_early(run, state, guess)
+        state.media = media = looking.result()
     audio = _audio(media)
     state.video = next((track for track in media.video if not track.attached_picture), None)
-    native = Mix(audio.channels, audio.sample_rate, sixteen_bit=audio.codec.startswith(_SIXTEEN_BIT))
-    wanted = [_encoding(state, audio, spec) for spec in _specs(state)]
-    mixes = [_mix(native, made) for made in wanted]
-    measured = _measure(run, state, audio, list(dict.fromkeys([native, *mixes])))
+    plan = _plan(state, audio)
+    measured = early if early is not None and _agree(guess, media) else _measure(run, state, media, plan)
+    native, mixes = plan.native, plan.mixes
     state.before = before = measured[native]
     _refuse(measured.values(), state.target_lufs)
     _warn_of_damage(run, state, before)
@@ -129,7 +143,7 @@ def analyze(run: Run, state: IngestState) -> None:
         ceiling_dbtp=state.ceiling_dbtp,
         deliveries=[
             Delivery(made, mix, measured[mix], run.work / f"out-{number}", state.target_lufs)
-            for number, (made, mix) in enumerate(zip(wanted, mixes, strict=True))
+            for number, (made, mix) in enumerate(zip(plan.wanted, mixes, strict=True))
         ],
         metadata=_metadata(state.params),
         warnings=state.warnings,
@@ -264,12 +278,47 @@ def _mix(native: Mix, made: Encoding) -> Mix:
     return Mix(made.channels, made.sample_rate, ",".join(filters)) if filters else native
 
 
-def _measure(run: Run, state: IngestState, audio: AudioStream, mixes: list[Mix]) -> dict[Mix, Measured]:
+def _guess(path: Path) -> Media | None:
+    """What a file is by its first bytes, for the usual recording; `probe` has the last word."""
+    header = read_header(path)
+    if header is None:
+        return None
+    track = AudioStream(0, header.codec, header.sample_rate, header.channels, "", header.duration_s, None)
+    return Media("wav", header.duration_s, path.stat().st_size, None, (track,), (), {})
+
+
+def _agree(guess: Media | None, media: Media) -> bool:
+    """Whether the measurement that followed from the guess is the one that follows from what was found."""
+    if guess is None or media.format_name != guess.format_name or media.duration_s is None:
+        return False
+    told, found = guess.audio[0], media.audio[0]
+    same = (told.index, told.codec, told.sample_rate, told.channels) == (
+        *(found.index, found.codec, found.sample_rate, found.channels),
+    )
+    return same and not media.video and abs(media.duration_s - (guess.duration_s or 0.0)) < 1e-3
+
+
+def _measured_early(run: Run, state: IngestState, guess: Media) -> dict[Mix, Measured] | None:
+    """Begin to measure before it is known what the file is; None where that leads nowhere."""
+    try:
+        return _measure(run, state, guess, _plan(state, _audio(guess)))
+    except JobFailure:
+        return None
+
+
+def _plan(state: IngestState, audio: AudioStream) -> _Plan:
+    """What is to be made of this sound track. Raises `JobFailure` where it cannot be."""
+    native = Mix(audio.channels, audio.sample_rate, sixteen_bit=audio.codec.startswith(_SIXTEEN_BIT))
+    wanted = [_encoding(state, audio, spec) for spec in _specs(state)]
+    return _Plan(audio, native, wanted, [_mix(native, made) for made in wanted])
+
+
+def _measure(run: Run, state: IngestState, media: Media, plan: _Plan) -> dict[Mix, Measured]:
     """Measure every mix; a long WAV in two halves at once, on two cores."""
-    assert state.media is not None
-    known = state.media.duration_s
+    audio, known = plan.audio, media.duration_s
+    mixes = list(dict.fromkeys([plan.native, *plan.mixes]))
     spans: list[tuple[float | None, float | None]] = [(None, None)]
-    if known is not None and known >= _WORTH_TWO_S and _seeks_exactly(state.media, audio):
+    if known is not None and known >= _WORTH_TWO_S and _seeks_exactly(media, audio):
         cut, again = halves(known, audio.sample_rate)
         spans = [(None, cut), (again, None)]
     done = [0.0] * (len(mixes) * len(spans))
