@@ -20,6 +20,12 @@ from shared.types import JOB_TYPES
 
 PATH = Path(__file__).parent / "openapi.json"
 _REFS = "#/components/schemas/{model}"
+#: One message of an event stream.
+_EVENT = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["event", "data"],
+}
 _HEADERS = {
     "Idempotency-Key": "1 to 255 visible ASCII characters: the same key and body find the same job again.",
     "If-None-Match": "The ETag of the last answer: 304 when nothing has changed.",
@@ -78,7 +84,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, view in operation.answers.items():
         if isinstance(view, str):
-            kinds = {"text/event-stream": {"schema": {"type": "string"}}} if operation.path == "/api/events" else {}
+            kinds = {"text/event-stream": {"schema": _EVENT}} if operation.path == "/api/events" else {}
             responses[str(status)] = {"description": view} | ({"content": kinds} if kinds else {})
         else:
             content = {"application/json": {"schema": schemas[view, "serialization"]}}
