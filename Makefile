@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop demo dev test check check-infra deploy rehearse bench lock clean
+.PHONY: setup tools aws interop demo dev test outage model check check-infra deploy rehearse bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -52,6 +52,14 @@ dev: setup
 
 test: setup tools interop
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The database away for one minute and for ten, and lost in a silent network for two, with the settings of production.
+outage: setup
+	@OUTAGE_S=60,600 $(BIN)/python -m pytest tests/network/test_outages.py --timeout 1800
+
+# The queue against its oracle, with examples that no run had before; `make test` takes the same few every time.
+model: setup
+	@$(BIN)/python -m pytest tests/model --hypothesis-profile=long
 
 check: setup
 	@$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from functions.view import event_view, job_view
+from shared.errors import Unavailable
 from shared.job import Event, Job
 from shared.store.protocol import JobStore
 
@@ -127,8 +128,10 @@ class Feed:
                         if watch.wait(_IDLE_S):
                             self._read()
                             self._closed.wait(_GATHER_S)
+            except Unavailable:  # the store says so, once for the whole process
+                self._closed.wait(_IDLE_S)
             except Exception as error:  # noqa: BLE001 - this thread is every viewer's only source and must go on
-                _log.warning("live views wait for the database", reason=str(error))
+                _log.error("live views failed in a way nobody expected", exc_info=error)
                 self._closed.wait(_IDLE_S)
 
     def _nobody_watches(self) -> bool:

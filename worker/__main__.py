@@ -18,7 +18,7 @@ from worker.loop import Worker
 
 
 def main() -> int:
-    """Work until SIGTERM or SIGINT; returns the exit code: 0 drained, 1 a job did not stop, 2 or 3 it could not start."""
+    """Work until SIGTERM or SIGINT; the exit code: 0 drained, 1 a job did not stop, 2 wrong settings, 3 no database."""
     try:
         settings = load_settings()
         configure_log(settings)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("spool.worker")
 _DAY_S = 86_400.0
 _PRUNE_EVERY_S, _PRUNE_ON_AFTER_S = 600.0, 20.0
+#: Longer than an owner may wait for an answer that is lost (8 s) before it asks again.
+_QUIET_S = 12.0
 
 
 @dataclass(slots=True)
@@ -43,6 +45,7 @@ class Janitor:
         self._store, self._storage, self._settings = store, storage, settings
         self._clock, self._chance = clock, chance
         self._quiet_until = 0.0
+        self._quiet_s = max(2 * settings.heartbeat_s, min(_QUIET_S, settings.lease_s / 3))
         now = clock()
         often = settings.lease_s / 6
         self._reached_at = -math.inf
@@ -56,13 +59,13 @@ class Janitor:
         """Do the duty that has been due for longest. Call it only while the worker's own heartbeats succeed."""
         now = self._clock()
         duty = min(self._duties, key=lambda duty: duty.due_at)
-        if now >= max(duty.due_at, self._quiet_until):
+        if now >= duty.due_at:
             duty.due_at = now + duty.every_s * self._chance.uniform(0.8, 1.2)
             duty.work()
 
     def be_quiet(self) -> None:
-        """The queue could not be reached: when it can be, its other workers first get time to save their own jobs."""
-        self._quiet_until = self._clock() + 2 * self._settings.heartbeat_s
+        """The queue could not be reached: when it can be, owners first get time to save their jobs."""
+        self._quiet_until = self._clock() + self._quiet_s
 
     def _tend_and_reap(self) -> None:
         self._store.tend()
@@ -70,6 +73,7 @@ class Janitor:
         self._reached_at = now
         if now - reached_before > self._settings.lease_s / 3:
             self.be_quiet()  # an outage long enough to end leases is over just now, or this worker has just begun
+        if now < self._quiet_until:
             return
         for job in self._store.reap():
             _log.warning(

@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from shared.errors import Busy, Refused, Unavailable
 from shared.job import Job
 from shared.store import statements as sql
+from shared.store.contact import Contact
 from shared.store.migrations import migrations
 from shared.store.protocol import ClaimRequest
 from shared.store.rows import Row, names_json
@@ -34,6 +35,7 @@ class LocalJobStore(SqlJobStore):
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._contact = Contact()
 
     def claim(self, request: ClaimRequest) -> Job | None:
         """Own the next job, or None; an empty queue is seen without taking the write lock."""
@@ -75,11 +77,11 @@ class LocalJobStore(SqlJobStore):
             self._idle = queue.LifoQueue()
 
     def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:
-        with self._connection() as connection, self._transaction(connection, "IMMEDIATE"):
+        with self._contact.watched(), self._connection() as connection, self._transaction(connection, "IMMEDIATE"):
             return [_execute(connection, statement) for statement in batch]
 
     def _read(self, batch: Sequence[Statement]) -> list[list[Row]]:
-        with self._connection() as connection:
+        with self._contact.watched(), self._connection() as connection:
             if len(batch) == 1:
                 return [_execute(connection, batch[0])]
             with self._transaction(connection, "DEFERRED"):

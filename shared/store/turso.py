@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from shared.errors import Busy, Refused
 from shared.store import statements as sql
+from shared.store.contact import Contact
 from shared.store.hrana import Hrana, Overloaded, Result, Unreachable
 from shared.store.migrations import migrations
 from shared.store.rows import Row
@@ -24,6 +27,8 @@ _POLL_S = (0.25, 2.0)
 class TursoJobStore(SqlJobStore):
     """A job store on a libSQL server: busy, overloaded and broken connections are tried again for `patience_s`.
 
+    Not while the server is away altogether: then a call fails at once, and whoever asked decides when to ask again.
+
     `on_result` sees every result, for counting rows read and written.
     """
 
@@ -37,6 +42,9 @@ class TursoJobStore(SqlJobStore):
         self._client = client
         self._on_result = on_result
         self._patience_s = patience_s
+        self._contact = Contact()
+        # The server has one writer. Let several of a process crowd before it, and sqld 0.24 can stop for good.
+        self._turn = threading.Lock()
 
     def migrate(self) -> Sequence[str]:
         """Apply the migrations that are missing, each in one transaction."""
@@ -78,15 +86,18 @@ class TursoJobStore(SqlJobStore):
         for attempt in Retrying(
             retry=retry_if_exception_type(_REPEATABLE),
             wait=wait_random_exponential(multiplier=0.05, max=2.0),
-            stop=stop_after_delay(self._patience_s),
+            stop=self._enough,
             reraise=True,
         ):
-            with attempt:
+            with attempt, self._contact.watched(), self._turn if mode == "IMMEDIATE" else nullcontext():
                 results = self._client.batch(statements, mode)
         if self._on_result:
             for result in results:
                 self._on_result(result)
         return [list(result.rows) for result in results]
+
+    def _enough(self, state: RetryCallState) -> bool:
+        return self._contact.away or (state.seconds_since_start or 0.0) >= self._patience_s
 
 
 class _PollingWatch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import threading
 import time
@@ -20,13 +19,11 @@ from shared.store.protocol import Beat, ClaimRequest, Finished, Worker
 from shared.store.sql import Statement
 from shared.store.turso import TursoJobStore
 from tests.contract.factory import job
-from tests.real.proxy import FAULTS, Proxy
+from tests.real.proxy import FAULTS, Faults, Proxy
 from tests.real.sqld import Sqld
 
-JOBS = 500
+JOBS = 200
 SPOILED = 0.15
-#: A black hole costs the client its whole patience, so that there are fewer of them.
-WEIGHTS = {fault: 2 if fault in {"black hole", "late"} else 10 for fault in FAULTS}
 QUICK = urllib3.Timeout(connect=1.0, read=0.8)
 DEADLINE_S = 90.0
 
@@ -190,17 +187,8 @@ def nothing_lost(rig: Rig, server: Sqld, jobs: int) -> dict[str, int]:
 
 
 def test_random_faults_lose_and_double_nothing(server, record_property):
-    """500 jobs through a proxy that spoils every seventh exchange, with a creator and two workers."""
-    chance = random.Random(2026)
-    lock = threading.Lock()
-
-    def fault() -> str | None:
-        with lock:
-            if chance.random() >= SPOILED:
-                return None
-            return chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-
-    with Proxy(server.url, fault=fault) as proxy:
+    """200 jobs through a proxy that spoils every seventh exchange, with a creator and two workers."""
+    with Proxy(server.url, fault=Faults(SPOILED, seed=2026, often=4)) as proxy:
         rig = Rig(proxy.url, JOBS)
         began = time.monotonic()
         rig.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import random
 import socket
 import ssl
 import struct
@@ -10,12 +11,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 #: What may happen to one exchange. `before` and `after` say whether the server has carried the request out; after a
 #: black hole it has, and after `late` it will, once the client has given up.
 FAULTS = (
+    "slow",
     "drop before",
     "drop after",
     "reset after",
@@ -29,14 +31,40 @@ FAULTS = (
     "black hole",
     "late",
 )
+#: How much later a slow answer comes: longer than everything that answers at once, shorter than anyone's patience.
+SLOW_S = 0.4
 Request = tuple[str, str, dict[str, str], bytes]
 Reply = tuple[int, list[tuple[str, str]], bytes]
+
+
+class Faults:
+    """Spoils `share` of all exchanges, by kinds from a shuffled deck, so that every kind comes up.
+
+    Each kind is `often` in the deck, but the two that cost somebody all his patience are there once.
+    """
+
+    def __init__(self, share: float, *, seed: int, often: int = 9) -> None:
+        self._share, self._chance = share, random.Random(seed)
+        self._all = [fault for fault in FAULTS for _ in range(1 if fault in {"black hole", "late"} else often)]
+        self._deck: list[str] = []
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str | None:
+        """The fault of one exchange, or None."""
+        with self._lock:
+            if self._chance.random() >= self._share:
+                return None
+            if not self._deck:
+                self._deck = self._chance.sample(self._all, len(self._all))
+            return self._deck.pop()
 
 
 class Proxy:
     """Passes requests on to `target`. `fault` is asked once per request and names a fault, or None.
 
-    With `tls` it answers encrypted, which makes it the TLS terminator of a server that speaks plain HTTP.
+    While it is `silent` it passes on and answers nothing, like a network without a way to the server.
+    With `tls` it answers encrypted, which makes it the TLS terminator of a server that speaks plain HTTP. It passes on
+    `at_once` requests at a time: the test server stalls when more than a few clients write at once.
     """
 
     def __init__(
@@ -45,16 +73,20 @@ class Proxy:
         *,
         fault: Callable[[], str | None] = lambda: None,
         delay_s: float = 0.0,
+        at_once: int = 64,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._target = urlsplit(target).netloc
         self.fault = fault
         self.delay_s = delay_s
+        self.silent = False
+        self._room = threading.Semaphore(at_once)
         self._tls = tls
         self.requests = 0
         self.faults: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._forgotten: set[socket.socket] = set()
         self._ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -80,6 +112,11 @@ class Proxy:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
+    def forget(self) -> None:
+        """Answer nothing more on the connections that are open, and do not tell: what a router does to idle ones."""
+        with self._lock:
+            self._forgotten |= self._open
+
     def _accept(self) -> None:
         while not self._ended.is_set():
             try:
@@ -99,6 +136,9 @@ class Proxy:
                 self._open.add(connection)
             with connection.makefile("rb") as stream:
                 while not self._ended.is_set() and (request := _read(stream)):
+                    if self.silent or connection in self._forgotten:
+                        connection.recv(1)  # returns when the client gives up
+                        return
                     if not self._exchange(connection, request):
                         return
         except (OSError, http.client.HTTPException):
@@ -106,6 +146,7 @@ class Proxy:
         finally:
             with self._lock:
                 self._open.discard(connection)
+                self._forgotten.discard(connection)
             connection.close()
 
     def _exchange(self, connection: socket.socket, request: Request) -> bool:
@@ -114,7 +155,7 @@ class Proxy:
         with self._lock:
             self.requests += 1
             self.faults.update([fault] if fault else [])
-        time.sleep(self.delay_s)
+        time.sleep(self.delay_s + (SLOW_S if fault == "slow" else 0.0))
         if fault == "drop before":
             return False
         if fault and fault.endswith("before"):
@@ -138,17 +179,15 @@ class Proxy:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         elif fault == "black hole":
             connection.recv(1)  # returns when the client gives up
-        return fault in {None, "repeat", "500 after"}
+        return fault in {None, "slow", "repeat", "500 after"}
 
     def _forward(self, request: Request) -> Reply:
         method, path, headers, body = request
         upstream = http.client.HTTPConnection(self._target, timeout=30)
-        try:
+        with self._room, closing(upstream):
             upstream.request(method, path, body, headers)
             response = upstream.getresponse()
             return response.status, response.getheaders(), response.read()
-        finally:
-            upstream.close()
 
 
 def _read(stream) -> Request | None:

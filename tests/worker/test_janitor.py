@@ -28,9 +28,11 @@ class Place:
     storage: LocalStorage
     folder: Path
 
+    lease_s: float = 30.0
+
     def __post_init__(self) -> None:
         self.now = 1000.0
-        settings = settings_for(self.folder, heartbeat_s=5.0, lease_s=30.0)
+        settings = settings_for(self.folder, heartbeat_s=5.0, lease_s=self.lease_s)
         self.janitor = Janitor(self.store, self.storage, settings, lambda: self.now, random.Random(1))
 
     def spend(self, seconds: float, step_s: float = 1.0) -> None:
@@ -87,6 +89,14 @@ def test_nothing_is_reaped_right_after_an_outage(place) -> None:
     assert status(place, job) is Status.RUNNING
     place.spend(20)
     assert status(place, job) is Status.RETRYING
+
+
+def test_a_short_lease_is_reaped_all_the_same(place) -> None:
+    """The quiet after an outage, or after its own start, is no outage: it ends, however short the lease is."""
+    hasty = Place(place.store, place.storage, place.folder, lease_s=18.0)
+    job = hasty.lose_a_job()
+    hasty.spend(60)
+    assert status(hasty, job) is Status.RETRYING
 
 
 def test_a_janitor_told_to_be_quiet_is(place) -> None:
