@@ -156,7 +156,8 @@ class JobStore(Protocol):
     def create(self, jobs: Sequence[NewJob]) -> tuple[Job, bool]:
         """Insert a job, or a parent followed by its descendants, all or none; repeats are safe.
 
-        Returns the first job and whether it is new: False when its id or idempotency key was there before.
+        Returns the first job and whether it is new: False when its idempotency key was there before. A repeat of the
+        same id is answered as the first time.
         Raises `Conflict` when the key belongs to another request, or when the parent takes no more children.
         """
 

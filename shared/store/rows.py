@@ -46,8 +46,15 @@ def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
 
 
 def again(family: Sequence[Job]) -> list[NewJob]:
-    """The same family under new ids; completed children below the root keep their results."""
-    ids = {job.id: new_id() for job in family}
+    """The same family under new ids; completed children below the root keep their results.
+
+    What did not complete below such a child stays behind: the child completed all the same, and does not run again.
+    """
+    kept = {job.id for job in family if job.parent_id is not None and job.status is Status.COMPLETED}
+    ids: dict[str, str] = {}
+    for job in family:
+        if job.parent_id is None or (job.parent_id in ids and (job.id in kept or job.parent_id not in kept)):
+            ids[job.id] = new_id()
     return [
         NewJob(
             id=ids[job.id],
@@ -66,12 +73,12 @@ def again(family: Sequence[Job]) -> list[NewJob]:
             tags=job.tags,
             webhook_url=job.webhook_url,
             caller=job.caller,
-            status=Status.COMPLETED if kept else None,
-            result=job.result if kept else None,
-            outputs=job.outputs if kept else (),
+            status=Status.COMPLETED if job.id in kept else None,
+            result=job.result if job.id in kept else None,
+            outputs=job.outputs if job.id in kept else (),
         )
         for job in family
-        for kept in [job.parent_id is not None and job.status is Status.COMPLETED]
+        if job.id in ids
     ]
 
 

@@ -54,8 +54,15 @@ class Statement:
     params: Bound = field(default_factory=dict)
 
 
+_ROUND = (sql.CASCADE, sql.ADVANCE, sql.SETTLE)
 #: What a family still owes after one of its jobs moved: stop children, open phases, settle parents, level by level.
-_TEND = tuple(Statement(text) for _ in range(MAX_DEPTH) for text in (sql.CASCADE, sql.ADVANCE, sql.SETTLE))
+#: The last round says what it moved, since there may be more after it.
+_TEND = (
+    *(Statement(text) for _ in range(MAX_DEPTH - 1) for text in _ROUND),
+    *(Statement(f"{text} RETURNING id") for text in _ROUND),
+)
+#: A family is at rest after this many batches more; if one ever is not, the janitor goes on with it.
+_MOST_BATCHES = len(PHASES) * MAX_DEPTH
 _NEWEST = 2**62
 #: Unfinished jobs that are neither in the queue nor running have an index of their own.
 _HELD = {Status.SCHEDULED, Status.RETRYING, Status.WAITING, Status.WAITING_CHILDREN}
@@ -75,6 +82,16 @@ class SqlJobStore(ABC):
     @abstractmethod
     def _read(self, batch: Sequence[Statement]) -> list[list[Row]]:
         """Run a batch that only reads, in one snapshot."""
+
+    def _run_families(self, first: Sequence[Statement], last: Sequence[Statement] = ()) -> list[list[Row]]:
+        """Run `first`, then what families owe, then `last`; again from there in the rare case that they owe more."""
+        results = self._run([*first, *_TEND, *last])
+        head, rest = results[: len(first)], results[len(first) :]
+        for _ in range(_MOST_BATCHES):
+            if not any(rest[len(_TEND) - len(_ROUND) : len(_TEND)]):
+                break
+            rest = self._run([*_TEND, *last])
+        return [*head, *rest[len(_TEND) :]]
 
     @abstractmethod
     def migrate(self) -> Sequence[str]:
@@ -97,12 +114,9 @@ class SqlJobStore(ABC):
         """Insert a job, or a parent followed by its descendants, all or none; repeats are safe."""
         root = jobs[0]
         family = len(jobs) > 1 or root.parent_id is not None
-        batch = [
-            *_insertions(jobs),
-            *(_TEND if family else ()),
-            Statement(sql.BY_ID_OR_KEY, {"id": root.id, "caller": root.caller, "key": root.idempotency_key}),
-        ]
-        rows = self._run(batch)[-1]
+        insertions = _insertions(jobs)
+        found = Statement(sql.BY_ID_OR_KEY, {"id": root.id, "caller": root.caller, "key": root.idempotency_key})
+        rows = (self._run_families(insertions, [found]) if family else self._run([*insertions, found]))[-1]
         if not rows:
             raise self._refusal(root)
         job = Job.from_row(rows[0])
@@ -193,7 +207,7 @@ class SqlJobStore(ABC):
     def cancel(self, job_id: str) -> Job:
         """Cancel, or ask the owner to; an ended job is returned as it is."""
         target = {"id": job_id}
-        rows = self._run([Statement(sql.CANCEL, target), *_TEND, Statement(sql.ROW, target)])[-1]
+        rows = self._run_families([Statement(sql.CANCEL, target)], [Statement(sql.ROW, target)])[-1]
         if not rows:
             raise _no_job(job_id)
         return Job.from_row(rows[0])
@@ -359,28 +373,19 @@ class SqlJobStore(ABC):
             "last_line": max((line.n for line in lines), default=0),
             **asdict(progress),
         }
-        batch = [
-            *_lines(claim, lines),
-            Statement(sql.FINISH, params),
-            *_TEND,
-            Statement(sql.CONFIRM, {"id": claim.job_id, "finish": params["finish"]}),
-        ]
-        confirmed_at = len(batch) - 1
-        results = self._run([*batch, *(_claim(next) if next else ())])
-        job = _confirmed(claim, results[confirmed_at])
+        finish = [*_last_lines(claim, lines, outcome.word), Statement(sql.FINISH, params)]
+        confirm = Statement(sql.CONFIRM, {"id": claim.job_id, "finish": params["finish"]})
+        results = self._run_families(finish, [confirm, *(_claim(next) if next else ())])
+        job = _confirmed(claim, results[len(finish)])
         claimed = results[-1] if next else []
         return Finished(job, Job.from_row(claimed[0]) if claimed else None)
 
     def release(self, claim: Claim, *, lines: Sequence[Line] = ()) -> Job:
         """Give a job back unharmed: it costs no failure."""
         fence = _fence(claim)
-        rows = self._run(
-            [
-                *_lines(claim, lines),
-                Statement(sql.RELEASE, fence),
-                *_TEND,
-                Statement(sql.CONFIRM, {"id": claim.job_id, "finish": fence["finish"]}),
-            ]
+        rows = self._run_families(
+            [*_last_lines(claim, lines, "released"), Statement(sql.RELEASE, fence)],
+            [Statement(sql.CONFIRM, {"id": claim.job_id, "finish": fence["finish"]})],
         )[-1]
         return _confirmed(claim, rows)
 
@@ -388,13 +393,9 @@ class SqlJobStore(ABC):
         """Children of a running job, once per `child_key`."""
         fence = _fence(claim)
         keys = json.dumps([child.child_key for child in children])
-        owner, *_, rows = self._run(
-            [
-                Statement(sql.OWNER, fence),
-                *_insertions(children, owner=claim),
-                *_TEND,
-                Statement(sql.CHILDREN_BY_KEY, {"keys": keys, "parent": claim.job_id}),
-            ]
+        owner, *_, rows = self._run_families(
+            [Statement(sql.OWNER, fence), *_insertions(children, owner=claim)],
+            [Statement(sql.CHILDREN_BY_KEY, {"keys": keys, "parent": claim.job_id})],
         )
         if not owner:
             raise _lost(claim)
@@ -406,11 +407,11 @@ class SqlJobStore(ABC):
     # --- janitor -------------------------------------------------------------------------------------------
     def reap(self) -> Sequence[Job]:
         """Take jobs whose lease has run out from their owners; each costs its job one failure."""
-        return [Job.from_row(row) for row in self._run([Statement(sql.REAP), *_TEND])[0]]
+        return [Job.from_row(row) for row in self._run_families([Statement(sql.REAP)])[0]]
 
     def tend(self) -> None:
         """Promote due jobs and finish what a family still owes."""
-        self._run([Statement(sql.PROMOTE), Statement(sql.PARENT_TIMEOUT), *_TEND])
+        self._run_families([Statement(sql.PROMOTE), Statement(sql.PARENT_TIMEOUT)])
 
     def prunable(self, *, older_than_s: float, limit: int = 100) -> Pruned:
         """Ended jobs and assets nobody needs, oldest first, from where the last walk stopped."""
@@ -496,11 +497,11 @@ def _fence(claim: Claim) -> dict[str, str | int | float | None]:
     }
 
 
-def _lines(claim: Claim, lines: Sequence[Line]) -> list[Statement]:
+def _last_lines(claim: Claim, lines: Sequence[Line], word: str) -> list[Statement]:
     if not lines:
         return []
     beats = json.dumps([beat_json(Beat(claim, lines=tuple(lines)))])
-    return [Statement(sql.LINES, {"worker": claim.worker_id, "beats": beats})]
+    return [Statement(sql.LAST_LINES, {"worker": claim.worker_id, "beats": beats, "word": word})]
 
 
 def _placed(page: Sequence[Row], head: Sequence[Row]) -> tuple[Job, ...]:

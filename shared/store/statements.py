@@ -26,7 +26,8 @@ MIGRATIONS = "SELECT name FROM migration"
 MIGRATED = f"INSERT INTO migration VALUES (:name, {NOW})"
 
 # --- creation -----------------------------------------------------------------------------------------------
-#: One generation of new jobs as a JSON array. A child whose parent takes no more of its phase is left out.
+#: One generation of new jobs as a JSON array. A child whose parent takes no more of its phase is left out, except one
+#: that a retry carries over: its parent may be carried over too, and has ended then.
 INSERT = f"""
 INSERT INTO job (id, type, name, status, priority, phase, parent_id, child_key, depth, retry_of, params, result,
   outputs, attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
@@ -47,6 +48,7 @@ SELECT v ->> 'id', v ->> 'type', v ->> 'name',
   0, 0, 0, 0, 0, 0
 FROM (SELECT value AS v, key AS place FROM json_each(:jobs)) LEFT JOIN job AS p ON p.id = v ->> 'parent_id'
 WHERE v ->> 'parent_id' IS NULL OR (
+  v ->> 'status' = 'completed' AND v ->> 'retry_of' IS NOT NULL AND p.id IS NOT NULL) OR (
   p.status NOT IN {_TERMINAL} AND p.stopping = 0 AND p.cancel_requested_at IS NULL
   AND p.open_phase <= v ->> 'phase_index' AND p.depth + 1 < :max_depth
   AND (:attempt IS NULL OR (p.attempt = :attempt AND p.worker_id = :worker AND p.status = 'running')))
@@ -104,7 +106,7 @@ WITH RECURSIVE down(id) AS (
   SELECT id FROM job WHERE id = :id UNION ALL SELECT c.id FROM down JOIN job AS c ON c.parent_id = down.id)
 SELECT j.id, j.status IN {_TERMINAL} AS ended,
   EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id AND r.parent_id IS NOT NULL AND r.attempt = 0
-    AND r.status = 'completed') AS carried
+    AND r.status = 'completed' AND r.own_work) AS carried
 FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY j.seq
 """
 RUNNING = "SELECT * FROM job INDEXED BY job_running WHERE status = 'running' ORDER BY seq"
@@ -206,13 +208,26 @@ WHERE seq = (
       AND NOT EXISTS (SELECT 1 FROM job WHERE claim_token = :token)
     LIMIT 100))
 """
+#: Where an attempt stands: nowhere at its start, and where it is when its claim arrives again.
+_FRESH = ", ".join(
+    f"{name} = CASE WHEN status <> 'pending' THEN {name} {start}END"
+    for name, start in {
+        "stage": "",
+        "stage_index": "",
+        "stage_count": "",
+        "progress": "",
+        "progress_current": "",
+        "progress_total": "",
+        "eta_s": "",
+        "last_line": "ELSE 0 ",
+    }.items()
+)
 #: Safe to repeat with the same token: the token finds its job again, and a late repeat finds nothing.
 CLAIM = f"""
 UPDATE job SET
   attempt = attempt + (status = 'pending'),
   status = 'running', claim_token = :token, worker_id = :worker, finish_token = NULL,
-  stage = NULL, stage_index = NULL, stage_count = NULL, progress = NULL, progress_current = NULL,
-  progress_total = NULL, eta_s = NULL, error = NULL, result = NULL, last_line = 0, run_at = NULL,
+  {_FRESH}, error = NULL, result = NULL, run_at = NULL,
   started_at = COALESCE(started_at, {NOW}),
   updated_at = {NOW},
   lease_until = CASE WHEN status = 'pending' THEN {NOW} + :lease ELSE lease_until END
@@ -231,8 +246,12 @@ VALUES (:worker, :host, :version, :types, :slots, :running, {NOW}, {NOW})
 ON CONFLICT (id) DO UPDATE SET running = excluded.running, seen_at = excluded.seen_at
 """
 LEAVE = "DELETE FROM worker WHERE id = :worker"
-#: Lines are numbered per attempt, so a repeat inserts nothing twice. Runs before `last_line` moves.
-LINES = f"""
+
+
+def _lines(accepted: str) -> str:
+    # Lines are numbered per attempt, so a repeat inserts nothing twice. Runs before `last_line` moves, and writes
+    # nothing when the statement that moves it will refuse: the lines would come a second time.
+    return f"""
 INSERT INTO event (job_id, attempt, line, at, level, kind, message, data)
 SELECT j.id, j.attempt, l.value ->> 'n', {NOW} - (l.value ->> 'age_ms'), l.value ->> 'level', l.value ->> 'kind',
   l.value ->> 'message',
@@ -241,8 +260,13 @@ FROM json_each(:beats) AS b
 CROSS JOIN job AS j ON j.id = b.value ->> 'id' AND j.attempt = b.value ->> 'attempt'
   AND j.worker_id = :worker AND j.status = 'running'
 CROSS JOIN json_each(b.value, '$.lines') AS l
-WHERE l.value ->> 'n' > j.last_line
+WHERE l.value ->> 'n' > j.last_line AND {accepted}
 """
+
+
+#: What a heartbeat brings, and what the end of an attempt brings.
+LINES = _lines(f"j.lease_until > {NOW}")
+LAST_LINES = _lines("(:word <> 'cancelled' OR j.cancel_requested_at IS NOT NULL)")
 #: Renews leases that still hold, never one that ran out. The plus keeps SQLite from pairing every running job of the
 #: worker with every beat: each beat looks up its own job.
 HEARTBEAT = f"""
@@ -259,13 +283,12 @@ WHERE job.id = b.value ->> 'id' AND job.attempt = b.value ->> 'attempt' AND +job
   AND job.status = 'running' AND job.lease_until > {NOW}
 RETURNING id, attempt, cancel_requested_at IS NOT NULL AS cancel
 """
-#: Jobs that carry this worker's id but that it does not know of (a claim whose reply was lost): back they go.
+#: Jobs that carry this worker's id but that it does not know of (a claim whose reply was lost): back they go. One that
+#: is to be cancelled loses its lease: the reaper ends it, since an end moves a family, which a heartbeat does not.
 RELEASE_UNKNOWN = f"""
 UPDATE job SET
-  status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' WHEN {_LEFT} > 0 THEN 'waiting_children'
-    ELSE 'cancelled' END,
-  error = CASE WHEN cancel_requested_at IS NOT NULL AND {_LEFT} = 0 THEN {_CANCELLED} END,
-  completed_at = CASE WHEN cancel_requested_at IS NOT NULL AND {_LEFT} = 0 THEN {NOW} END,
+  status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE status END,
+  lease_until = MIN(lease_until, {NOW}),
   updated_at = {NOW}
 WHERE worker_id = :worker AND status = 'running' AND lease_until < {NOW} + :lease - 15000
   AND id NOT IN (SELECT value ->> 'id' FROM json_each(:beats))
@@ -292,7 +315,8 @@ UPDATE job SET
   result = :result,
   outputs = :outputs,
   error = CASE
-    WHEN :word = 'completed' THEN CASE WHEN {_LEFT} = 0 THEN child_error END
+    WHEN :word = 'completed' AND ({_LEFT} > 0 OR child_error IS NULL) THEN NULL
+    WHEN :word = 'completed' AND cancel_requested_at IS NULL THEN child_error
     WHEN cancel_requested_at IS NOT NULL THEN {_CANCELLED}
     ELSE :error END,
   failures = failures + (:retry AND cancel_requested_at IS NULL),

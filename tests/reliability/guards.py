@@ -9,6 +9,9 @@ MIGRATION = "shared/store/migrations/0001_queue.sql"
 LOCAL = "shared/store/local.py"
 OWNERSHIP = "tests/contract/test_ownership.py"
 QUEUE = "tests/contract/test_queue.py"
+FAMILIES = "tests/contract/test_families.py"
+FOUND = "tests/model/test_found.py"
+MODEL = "tests/model/test_model.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,94 @@ GUARDS = (
         "  failures = failures + (cancel_requested_at IS NULL),\n  run_at = CASE WHEN {_REAP_RETRIES}",
         "  failures = failures,\n  run_at = CASE WHEN {_REAP_RETRIES}",
         f"{OWNERSHIP}::test_a_job_that_kills_its_workers_ends_in_dead_letter",
+    ),
+    Guard(
+        1,
+        "a key belongs to one request",
+        "shared/store/sql.py",
+        "job.id != root.id and job.request_hash != root.request_hash",
+        "False",
+        f"{QUEUE}::test_the_same_key_for_another_request_is_refused",
+    ),
+    Guard(
+        1,
+        "what a retry lives on is not pruned",
+        STATEMENTS,
+        "\n    AND NOT EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id) AS old",
+        " AS old",
+        f"{QUEUE}::test_files_that_a_retry_carries_over_are_not_pruned_or_purged",
+    ),
+    Guard(
+        1,
+        "a retry carries over what completed at every level",
+        STATEMENTS,
+        "v ->> 'status' = 'completed' AND v ->> 'retry_of' IS NOT NULL AND p.id IS NOT NULL",
+        "false",
+        f"{FOUND}::test_a_retry_carries_over_what_completed_below_a_completed_child",
+    ),
+    Guard(
+        2,
+        "a live lease is not reaped",
+        STATEMENTS,
+        "WHERE status = 'running' AND lease_until <= {NOW}\nRETURNING",
+        "WHERE status = 'running' AND lease_until <= {NOW} + 60000\nRETURNING",
+        MODEL,
+    ),
+    Guard(
+        2,
+        "a finish is applied once",
+        STATEMENTS,
+        "_OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'\"",
+        "_OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status IN ('running', 'retrying')\"",
+        "tests/contract/test_repeats.py",
+    ),
+    Guard(
+        2,
+        "a claim that arrives again leaves the progress alone",
+        STATEMENTS,
+        "CASE WHEN status <> 'pending' THEN {name} {start}END",
+        "CASE WHEN false THEN {name} {start}END",
+        f"{FOUND}::test_a_claim_that_arrives_late_leaves_the_progress_alone",
+    ),
+    Guard(
+        6,
+        "a line is written once",
+        STATEMENTS,
+        'LINES = _lines(f"j.lease_until > {NOW}")',
+        'LINES = _lines("true")',
+        f"{FOUND}::test_a_heartbeat_after_the_lease_leaves_its_lines_to_the_release",
+    ),
+    Guard(
+        6,
+        "a refused finish writes nothing",
+        STATEMENTS,
+        "_lines(\"(:word <> 'cancelled' OR j.cancel_requested_at IS NOT NULL)\")",
+        '_lines("(:word IS NOT NULL)")',
+        f"{FOUND}::test_a_refused_finish_writes_no_lines",
+    ),
+    Guard(
+        1,
+        "a parent counts the children that end",
+        MIGRATION,
+        "    children_done = children_done + (NEW.status = 'completed'),\n    children_failed",
+        "    children_failed",
+        f"{FAMILIES}::test_phases_open_in_order_and_the_parent_completes_with_the_last_child",
+    ),
+    Guard(
+        5,
+        "a later phase waits for the one before",
+        STATEMENTS,
+        "SET open_phase = CASE WHEN pre_left > 0 THEN 0 WHEN",
+        "SET open_phase = CASE WHEN pre_left > 0 THEN 2 WHEN",
+        f"{FAMILIES}::test_phases_open_in_order_and_the_parent_completes_with_the_last_child",
+    ),
+    Guard(
+        3,
+        "a family is at rest when its verb is answered",
+        "shared/store/sql.py",
+        "            if not any(rest",
+        "            if True or not any(rest",
+        f"{FOUND}::test_the_cancel_of_a_deep_family_is_complete_when_it_is_answered",
     ),
     Guard(
         2,

@@ -37,7 +37,7 @@ def test_a_missing_guard_is_noticed(guard, tmp_path):
             "no:cacheprovider",
             "-p",
             "no:xdist",
-            "--timeout=60",
+            "--timeout=20",
             guard.test,
         ],
         cwd=tmp_path,
