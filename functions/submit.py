@@ -92,6 +92,8 @@ def completed(asset: Asset, store: JobStore, storage: StorageAdapter) -> Asset:
 
 def _misplaced(request: JobRequest) -> Iterator[FieldError]:
     """Fields that only children have, or that children have not."""
+    if request.run_at is not None and not JOB_TYPES[request.type].stages:
+        yield FieldError("run_at", f"is for jobs that work themselves; a {request.type} begins with its first child")
     if request.parent_id is None:
         for name in ("phase", "child_key"):
             if getattr(request, name) is not None:

@@ -74,6 +74,7 @@ WRONG_FIELDS = {
     "a phase without a parent": (ingest() | {"phase": "pre"}, "phase"),
     "a key without a parent": (ingest() | {"child_key": "a"}, "child_key"),
     "a time for a child": (ingest() | {"parent_id": "x", "run_at": "2099-01-01T00:00:00Z"}, "run_at"),
+    "a time for a flow": ({"type": "flow", "children": [ingest()], "run_at": "2099-01-01T00:00:00Z"}, "run_at"),
     "children of a child": (ingest() | {"parent_id": "x", "children": [ingest()]}, "children"),
     "unknown phase": ({"type": "flow", "children": [ingest() | {"phase": "later"}]}, "children.0.phase"),
     "not an object": ([ingest()], ""),
