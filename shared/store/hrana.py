@@ -122,7 +122,10 @@ class Hrana:
             response = self._pool.request("POST", f"{base}/v2/pipeline", body=body, headers=self._headers)
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
             self._base = self._home
-            raise Unreachable(f"The database at {base} does not answer ({_cause(error)}).", sent=False) from error
+            raise Unreachable(
+                f"The database at {base} does not answer ({_cause(error)}); check that it runs and SPOOL_DATABASE_URL.",
+                sent=False,
+            ) from error
         except urllib3.exceptions.SSLError as error:
             sentence = f"The database at {base} shows no certificate that this machine trusts ({error})."
             raise Unreachable(sentence, sent=False) from error
