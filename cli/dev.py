@@ -105,7 +105,7 @@ class Parts:
             self._wait_until_ready()
             for worker in self.workers:
                 worker.start()
-        except BaseException:
+        except BaseException:  # raised again: whatever ends the start ends the parts
             self.stop()
             raise
         return self

@@ -84,7 +84,7 @@ class Bound:
         try:
             with limit:
                 await self._app(scope, receive, watched)
-        except Exception as error:
+        except Exception as error:  # the outermost place: nothing may leave it without an answer
             if not isinstance(error, SpoolError) or error.status == 500:
                 request_id = scope["state"]["request_id"]
                 _log.exception("request failed", request_id=request_id, method=scope["method"], path=scope["path"])

@@ -151,7 +151,7 @@ class Worker:
             attempt.log.info("claim lost; nothing was written")
         except Unavailable as error:
             attempt.log.warning("the end of the attempt could not be written", reason=error.message)
-        except Exception:
+        except Exception:  # a slot outlives whatever its attempt died of
             attempt.log.exception("the attempt could not be ended")
         finally:
             with self._lock:

@@ -241,7 +241,7 @@ def _feeding(child: Child, feed: Callable[[BinaryIO], None] | None) -> Iterator[
     thread.start()
     try:
         yield
-    except BaseException:
+    except BaseException:  # raised again: the program must not wait for us
         child.abandon()
         raise
     finally:

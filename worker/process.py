@@ -110,7 +110,7 @@ class Child:
                 pass_fds=(control, status_write, *pass_fds),
                 start_new_session=True,
             )
-        except BaseException:
+        except BaseException:  # raised again: the pipes are ours to close
             os.close(self._control)
             os.close(status)
             raise

@@ -270,7 +270,7 @@ class S3Storage:
             parts = watched(tasks, file.size_bytes, progress, at_once=_AT_ONCE)
             with explained(self.place):
                 self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
-        except BaseException:
+        except BaseException:  # raised again: parts without a whole would be paid for
             with suppress(SpoolError):  # the first error is the one to tell
                 self._abort(upload["Key"], upload["UploadId"])
             raise

@@ -90,7 +90,7 @@ def watched(
                 highest = max(highest, moved)
                 if not moving.stopped.is_set():
                     progress(highest, moving.total)
-            except BaseException:
+            except BaseException:  # raised again: the transfer must hear of it
                 moving.stopped.set()
                 raise
             finally:

@@ -113,7 +113,7 @@ class LocalJobStore(SqlJobStore):
         try:
             yield
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # raised again: no transaction stays open
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise

@@ -94,7 +94,7 @@ class Counting:
     def __init__(self, store: SqlJobStore) -> None:
         self.trips = 0
         self._run, self._read = store._run, store._read
-        store._run, store._read = self._count(self._run), self._count(self._read)  # type: ignore[method-assign]
+        store._run, store._read = self._count(self._run), self._count(self._read)  # type: ignore[method-assign]  # seen from outside
 
     def _count(self, run: Callable[[Sequence[Statement]], list[list[Row]]]):
         def counted(batch: Sequence[Statement]) -> list[list[Row]]:

@@ -132,7 +132,7 @@ SCENARIOS: dict[str, Callable[[SqlJobStore], None]] = {
 def _double(store: SqlJobStore) -> None:
     """Send every batch twice and give only the second answer, as after a lost reply."""
     run = store._run
-    store._run = lambda batch: (run(batch), run(batch))[1]  # type: ignore[method-assign]
+    store._run = lambda batch: (run(batch), run(batch))[1]  # type: ignore[method-assign]  # seen from outside
 
 
 def _rows(store: SqlJobStore) -> dict[str, list[dict]]:

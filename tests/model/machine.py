@@ -96,11 +96,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.postponed: dict[str, tuple[int, int | None]] = {}
         self.named = 0
         self.send, self.times, self.batch, self.batches = store._run, 1, [], 0
-        store._run = self._send  # type: ignore[method-assign]
+        store._run = self._send  # type: ignore[method-assign]  # seen from outside
 
     def teardown(self) -> None:
         """The whole history at the end; the store is given back as it was."""
-        self.store._run = self.send  # type: ignore[method-assign]
+        self.store._run = self.send  # type: ignore[method-assign]  # seen from outside
         self.laws.history(self.store)
 
     # --- creation ------------------------------------------------------------------------------------------
