@@ -180,9 +180,9 @@ def run_dev(settings: Settings, say: Say, *, port: int, workers: int) -> None:
         get_job_store(settings).migrate()
         reset_job_store()
         with Parts(settings, port=port, workers=workers, say=say) as parts:
-            for line in _addresses(parts.url, workers):
-                say(line)
             try:
+                for line in _addresses(parts.url, workers):
+                    say(line)
                 while True:
                     time.sleep(0.2)
                     parts.tend()
