@@ -34,6 +34,7 @@ MAX_NESTING = 32
 Q = TypeVar("Q", bound=Query)
 B = TypeVar("B")
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ async def _read(operation: Operation, request: Request) -> Call[Any, Any]:
     )
 
 
-def checked(model: type[BaseModel], value: object, prefix: str = "") -> BaseModel:
+def checked(model: type[M], value: object, prefix: str = "") -> M:
     """`value` as the model, exactly: no text for a number, no 1 for true. Raises `Invalid` naming each field."""
     try:
         return model.model_validate_json(json.dumps(value), strict=True)

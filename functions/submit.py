@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from functions.call import checked
@@ -17,16 +16,16 @@ from shared.job import MAX_DEPTH, NewJob, new_id
 from shared.settings import Settings
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import Asset, JobStore
-from shared.types import JOB_TYPES, AnyParams
+from shared.types import JOB_TYPES, is_url
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A job to be made, and where in the request it stands: `""` or `children.0.`."""
+    """A job to be made, where in the request it stands (`""` or `children.0.`), and what it reads, by field."""
 
     job: NewJob
     at: str
-    assets: tuple[str, ...]
+    sources: dict[str, str]
 
 
 def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
@@ -57,7 +56,12 @@ def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapte
 
     Raises `Invalid` for one that is missing or another caller's, `Conflict` for one that is still on its way.
     """
-    wanted = {asset_id: f"{one.at}params.source" for one in reversed(planned) for asset_id in one.assets}
+    wanted = {
+        source: f"{one.at}params.{path}"
+        for one in reversed(planned)
+        for path, source in reversed(one.sources.items())
+        if not is_url(source)
+    }
     ready = {}
     for asset_id, path in wanted.items():
         asset = store.asset(asset_id)
@@ -70,12 +74,12 @@ def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapte
 
 
 def named(planned: Planned, assets: dict[str, Asset]) -> NewJob:
-    """The job under the name of what it works on: its uploaded file, or the end of its link."""
-    if planned.assets:
-        return replace(planned.job, name=assets[planned.assets[0]].filename)
-    source = planned.job.params.get("source")
+    """The job under the name of the first thing it works on: its uploaded file, or the end of its link."""
+    source = next(iter(planned.sources.values()), None)
     if source is None:
         return planned.job
+    if source in assets:
+        return replace(planned.job, name=assets[source].filename)
     parts = urlsplit(source)
     return replace(planned.job, name=unquote(PurePosixPath(parts.path).name) or parts.hostname)
 
@@ -122,7 +126,7 @@ def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Setti
 
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
     kind = JOB_TYPES[request.type]
-    params = cast("AnyParams", checked(kind.params, request.params, f"{at}params"))
+    params = checked(kind.params, request.params, f"{at}params")
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:
         raise invalid([FieldError(f"{at}timeout_s", f"may be at most {longest_s:g} for {request.type}")])
@@ -139,4 +143,4 @@ def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str
         webhook_url=request.webhook_url,
         caller=caller,
     )
-    return Planned(job, at, params.assets)
+    return Planned(job, at, params.sources)

@@ -91,6 +91,17 @@ def encoding(spec: OutputSpec, *, channels: int, sample_rate: int, deep: bool) -
     return Encoding(spec.name or spec.format, spec.format, made, kbps, folded, rate, deep)
 
 
+def mix_for(native: Mix, made: Encoding) -> Mix:
+    """The source's sound with a file's channels and rate; the very same mix when nothing changes."""
+    filters = []
+    if made.channels != native.channels:
+        # In floats, so that adding channels cannot clip.
+        filters.append(f"aformat=sample_fmts=fltp,aformat=channel_layouts={'mono' if made.channels == 1 else 'stereo'}")
+    if made.sample_rate != native.sample_rate:
+        filters.append(f"aresample={made.sample_rate}")
+    return Mix(made.channels, made.sample_rate, ",".join(filters)) if filters else native
+
+
 def delivery_rate(kind: str, sample_rate: int) -> int:
     """The sample rate a file gets: the source's where the format allows, else the next of its family."""
     if kind not in LOSSY:

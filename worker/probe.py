@@ -98,6 +98,11 @@ class Media:
     tags: dict[str, str]
     duration_estimated: bool = False
 
+    @property
+    def picture(self) -> VideoStream | None:
+        """The first picture track that is not a cover."""
+        return next((track for track in self.video if not track.attached_picture), None)
+
 
 def probe(run: Run, path: Path) -> Media:
     """Look into a file. Raises `JobFailure` (`bad_input.*`, `unsupported.*`) when it is no media Spool can read.

@@ -16,7 +16,7 @@ from shared.job import Output
 from tests.media import judges, signals
 from tests.media.fixtures import Notes
 from tests.media.recordings import Recordings
-from worker import delivery, encoders, mp3
+from worker import delivery, encoders, examine, mp3
 from worker.pipelines import PIPELINES, ingest
 from worker.probe import probe
 from worker.run import Run
@@ -307,13 +307,13 @@ def test_a_wrong_guess_changes_nothing(mastered, run, tmp_path, monkeypatch, lie
     """The measurement that a WAV's header started is thrown away when the look into the file finds something else."""
     path = signals.write(tmp_path / "talk.wav", signals.podcast(8))
     right = mastered(path, outputs=MP3).result
-    real = ingest._guess
+    real = examine._guess
 
     def wrong(path: Path):
         media = real(path)
         return dataclasses.replace(media, audio=(dataclasses.replace(media.audio[0], **lie),))
 
-    monkeypatch.setattr(ingest, "_guess", wrong)
+    monkeypatch.setattr(examine, "_guess", wrong)
     made = mastered(path, outputs=MP3)
     heard(made, run)
     assert made.result["before"] == right["before"]
@@ -396,7 +396,7 @@ def test_what_cannot_be_mastered_is_refused_with_a_reason(name, mastered, record
 
 def test_too_long_a_recording_is_refused_before_it_is_decoded(monkeypatch, mastered, notes, tmp_path):
     """The header's word is enough."""
-    monkeypatch.setattr(ingest, "LONGEST_S", 5)
+    monkeypatch.setattr(examine, "LONGEST_S", 5)
     with pytest.raises(JobFailure) as caught:
         mastered(signals.write(tmp_path / "long.wav", signals.tone(6, -20)))
     assert caught.value.failure_code == "bad_input.too_long"

@@ -6,59 +6,33 @@ Read from the bottom: the stages are a table, and each of them is a function abo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.errors import JobFailure, NotFound
+from shared.errors import JobFailure
 from shared.job import Output
 from shared.presets import PRESETS
-from shared.types import IngestParams, OutputSpec, is_url
+from shared.types import IngestParams, OutputSpec
 from worker.delivery import Delivery, Master, Source
-from worker.encoders import Encoding, encoding
-from worker.fetch import fetch_url
+from worker.encoders import Encoding, encoding, mix_for
+from worker.examine import SIXTEEN_BIT, examine, native_mix, seeks_exactly
 from worker.ffmpeg import SOURCE_NAME, input_args, transcode
-from worker.loudness import Measured, halves, join, measure, silences
+from worker.loudness import Measured, silences
 from worker.meter import Mix
 from worker.peaks import write_peaks
-from worker.probe import AudioStream, Media, VideoStream, probe
+from worker.probe import AudioStream, Media, VideoStream
 from worker.run import Pipeline, Run, Stage
-from worker.wav import read_header
+from worker.transfer import Finished, fetch_source, store_files
 
-LONGEST_S = 12 * 3600
 SHORTEST_S = 0.4
 MOST_GAIN_DB = 45.0
-MOST_CHANNELS = 8
-#: Decoders whose samples 16 bits hold exactly, and those whose samples may need more.
-_SIXTEEN_BIT = ("pcm_s16", "pcm_u8", "pcm_s8", "pcm_alaw", "pcm_mulaw")
+#: Decoders whose samples may need more than 16 bits.
 _DEEP = ("pcm_", "flac", "alac", "wavpack", "tta", "ape")
-#: Containers in which ffmpeg finds the very sample when it seeks in PCM, and those whose pictures can be copied.
-#: From this length on a recording is measured in two halves at once.
-_WORTH_TWO_S = 60.0
-_SEEKABLE = ("wav", "w64", "aiff", "caf")
+#: Containers whose pictures can be copied.
 _COPYABLE = ("mov", "mp4", "matroska", "webm", "mpegts", "flv")
 _PLAYABLE = {"Constrained Baseline", "Baseline", "Main", "High"}
-
-
-@dataclass(slots=True)
-class Finished:
-    """One file that is ready to be stored."""
-
-    path: Path
-    name: str
-    content_type: str
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A sound track, its own mix, and what files are made of it, each with its mix."""
-
-    audio: AudioStream
-    native: Mix
-    wanted: list[Encoding]
-    mixes: list[Mix]
 
 
 @dataclass(slots=True)
@@ -98,52 +72,34 @@ def begin(run: Run) -> IngestState:
 # --- the stages --------------------------------------------------------------------------------------------------
 def download(run: Run, state: IngestState) -> None:
     """Bring the source into its folder."""
-
-    def progress(done: int, total: int | None) -> None:
-        run.stop.check()
-        run.report.progress(done, total)
-
-    if is_url(state.params.source):
-        state.sha256 = fetch_url(state.params.source, state.path, stop=run.stop, progress=progress).sha256
-        return
-    try:
-        state.sha256 = run.storage.fetch(f"uploads/{state.params.source}", state.path, progress).sha256
-    except NotFound:
-        raise JobFailure(
-            "bad_input.missing", "The uploaded file is no longer there; upload the recording again and start a new job."
-        ) from None
+    state.sha256 = fetch_source(run, state.params.source, state.path)
 
 
 def analyze(run: Run, state: IngestState) -> None:
     """Look into the file, refuse what cannot be mastered, and measure everything in one decode."""
     state.extras, state.warnings = [], []
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe") as pool:
-        looking = pool.submit(probe, run, state.path)
-        guess = _guess(state.path)
-        early = None if guess is None else _measured_early(run, state, guess)
-        state.media = media = looking.result()
-    audio = _audio(media)
-    state.video = next((track for track in media.video if not track.attached_picture), None)
-    plan = _plan(state, audio)
-    measured = early if early is not None and _agree(guess, media) else _measure(run, state, media, plan)
-    native, mixes = plan.native, plan.mixes
-    state.before = before = measured[native]
-    _refuse(measured.values(), state.target_lufs)
+    found = examine(run, state.path, partial(_mixes, state))
+    state.media, audio = found.media, found.audio
+    state.video = found.media.picture
+    native = native_mix(audio)
+    state.before = before = found.measured[native]
+    _refuse(found.measured.values(), state.target_lufs)
     _warn_of_damage(run, state, before)
     waveform = write_peaks(run.work / "peaks.json", before.points, before.sample_rate)
     state.extras.append(Finished(waveform, "peaks.json", "application/json", {"points_per_second": 100}))
+    wanted = [(made, mix_for(native, made)) for made in _encodings(state, found.media, audio)]
     state.master = Master(
         run=run,
         source=Source(
             state.path,
             f"0:{audio.index}",
-            *_picture(media, state.video),
-            exact_rate=audio.sample_rate if _seeks_exactly(media, audio) else None,
+            *_picture(found.media, state.video),
+            exact_rate=audio.sample_rate if seeks_exactly(found.media, audio) else None,
         ),
         ceiling_dbtp=state.ceiling_dbtp,
         deliveries=[
-            Delivery(made, mix, measured[mix], run.work / f"out-{number}", state.target_lufs)
-            for number, (made, mix) in enumerate(zip(plan.wanted, mixes, strict=True))
+            Delivery(made, mix, found.measured[mix], run.work / f"out-{number}", state.target_lufs)
+            for number, (made, mix) in enumerate(wanted)
         ],
         metadata=_metadata(state.params),
         warnings=state.warnings,
@@ -177,26 +133,7 @@ def upload(run: Run, state: IngestState) -> None:
         for item in state.master.deliveries
     ]
     files += state.extras
-    state.outputs = []
-    total, done = sum(file.path.stat().st_size for file in files), 0
-    for file in files:
-
-        def progress(moved: int, _: int | None, done: int = done) -> None:
-            run.stop.check()
-            run.report.progress(done + moved, total)
-
-        key = f"outputs/{run.job.id}/{run.job.attempt}/{file.name}"
-        stored = run.storage.put(file.path, key, content_type=file.content_type, progress=progress)
-        if stored.sha256 is None:
-            raise JobFailure(
-                "internal",
-                "The storage did not tell what it stored; it is tried again while it has tries left.",
-                kind="transient",
-            )
-        done += stored.size_bytes
-        state.outputs.append(
-            Output(file.name, stored.key, file.content_type, stored.size_bytes, stored.sha256, file.facts)
-        )
+    state.outputs = store_files(run, files)
 
 
 def result(state: IngestState) -> tuple[dict[str, Any], tuple[Output, ...]]:
@@ -229,32 +166,10 @@ def result(state: IngestState) -> tuple[dict[str, Any], tuple[Output, ...]]:
 
 
 # --- what the stages ask -----------------------------------------------------------------------------------------
-def _audio(media: Media) -> AudioStream:
-    """The sound track that is mastered: the first. Raises `JobFailure` where there is none, or too much of it."""
-    if not media.audio:
-        raise JobFailure("bad_input.no_audio", "The recording has no sound in it; upload a file with a sound track.")
-    if media.duration_s is not None and not media.duration_estimated:
-        _refuse_too_long(media.duration_s)
-    if media.audio[0].channels > MOST_CHANNELS:
-        raise JobFailure(
-            "unsupported.format",
-            f"The sound track has {media.audio[0].channels} channels; export it with at most {MOST_CHANNELS}.",
-        )
-    return media.audio[0]
-
-
-def _refuse_too_long(seconds: float) -> None:
-    if seconds > LONGEST_S:
-        raise JobFailure(
-            "bad_input.too_long",
-            f"The recording is longer than {LONGEST_S // 3600} hours; split it and upload the parts.",
-        )
-
-
-def _specs(state: IngestState) -> tuple[OutputSpec, ...]:
+def _specs(state: IngestState, *, video: bool) -> tuple[OutputSpec, ...]:
     """The files asked for, or the usual one. Raises `JobFailure` when a video is asked for and there is no picture."""
-    specs = state.params.outputs or (OutputSpec(format="mp4" if state.video else "mp3"),)
-    if state.video is None and any(spec.format == "mp4" for spec in specs):
+    specs = state.params.outputs or (OutputSpec(format="mp4" if video else "mp3"),)
+    if not video and any(spec.format == "mp4" for spec in specs):
         raise JobFailure(
             "bad_input.no_video",
             "An MP4 video was asked for and the recording has no picture; ask for m4a or mp3 instead.",
@@ -262,99 +177,19 @@ def _specs(state: IngestState) -> tuple[OutputSpec, ...]:
     return specs
 
 
-def _encoding(state: IngestState, audio: AudioStream, spec: OutputSpec) -> Encoding:
-    deep = audio.codec.startswith(_DEEP) and not audio.codec.startswith(_SIXTEEN_BIT)
-    return encoding(spec, channels=audio.channels, sample_rate=audio.sample_rate, deep=deep)
+def _encodings(state: IngestState, media: Media, audio: AudioStream) -> list[Encoding]:
+    """How each file is made. Raises `JobFailure` where it cannot be."""
+    deep = audio.codec.startswith(_DEEP) and not audio.codec.startswith(SIXTEEN_BIT)
+    return [
+        encoding(spec, channels=audio.channels, sample_rate=audio.sample_rate, deep=deep)
+        for spec in _specs(state, video=media.picture is not None)
+    ]
 
 
-def _mix(native: Mix, made: Encoding) -> Mix:
-    """The source's sound with a file's channels and rate; the very same mix when nothing changes."""
-    filters = []
-    if made.channels != native.channels:
-        # In floats, so that adding channels cannot clip.
-        filters.append(f"aformat=sample_fmts=fltp,aformat=channel_layouts={'mono' if made.channels == 1 else 'stereo'}")
-    if made.sample_rate != native.sample_rate:
-        filters.append(f"aresample={made.sample_rate}")
-    return Mix(made.channels, made.sample_rate, ",".join(filters)) if filters else native
-
-
-def _guess(path: Path) -> Media | None:
-    """What a file is by its first bytes, for the usual recording; `probe` has the last word."""
-    header = read_header(path)
-    if header is None:
-        return None
-    track = AudioStream(0, header.codec, header.sample_rate, header.channels, "", header.duration_s, None)
-    return Media("wav", header.duration_s, path.stat().st_size, None, (track,), (), {})
-
-
-def _agree(guess: Media | None, media: Media) -> bool:
-    """Whether the measurement that followed from the guess is the one that follows from what was found."""
-    if guess is None or media.format_name != guess.format_name or media.duration_s is None:
-        return False
-    told, found = guess.audio[0], media.audio[0]
-    same = (told.index, told.codec, told.sample_rate, told.channels) == (
-        *(found.index, found.codec, found.sample_rate, found.channels),
-    )
-    return same and not media.video and abs(media.duration_s - (guess.duration_s or 0.0)) < 1e-3
-
-
-def _measured_early(run: Run, state: IngestState, guess: Media) -> dict[Mix, Measured] | None:
-    """Begin to measure before it is known what the file is; None where that leads nowhere."""
-    try:
-        return _measure(run, state, guess, _plan(state, _audio(guess)))
-    except JobFailure:
-        return None
-
-
-def _plan(state: IngestState, audio: AudioStream) -> _Plan:
-    """What is to be made of this sound track. Raises `JobFailure` where it cannot be."""
-    native = Mix(audio.channels, audio.sample_rate, sixteen_bit=audio.codec.startswith(_SIXTEEN_BIT))
-    wanted = [_encoding(state, audio, spec) for spec in _specs(state)]
-    return _Plan(audio, native, wanted, [_mix(native, made) for made in wanted])
-
-
-def _measure(run: Run, state: IngestState, media: Media, plan: _Plan) -> dict[Mix, Measured]:
-    """Measure every mix; a long WAV in two halves at once, on two cores."""
-    audio, known = plan.audio, media.duration_s
-    mixes = list(dict.fromkeys([plan.native, *plan.mixes]))
-    spans: list[tuple[float | None, float | None]] = [(None, None)]
-    if known is not None and known >= _WORTH_TWO_S and _seeks_exactly(media, audio):
-        cut, again = halves(known, audio.sample_rate)
-        spans = [(None, cut), (again, None)]
-    done = [0.0] * (len(mixes) * len(spans))
-
-    def part(place: int) -> Measured:
-        start_s, duration_s = spans[place % len(spans)]
-
-        def on_time(seconds: float) -> None:
-            _refuse_too_long(seconds)
-            done[place] = seconds
-            run.report.progress(sum(done), total)
-
-        return measure(
-            run,
-            input_args(state.path, start_s=start_s, duration_s=duration_s),
-            mixes[place // len(spans)],
-            folder=run.work,
-            name=f"part-{place}",
-            stream=f"0:{audio.index}",
-            on_time=on_time,
-            profiled=True,
-        )
-
-    total = None if known is None else len(mixes) * (known + (spans[0][1] or 0.0) - (spans[-1][0] or 0.0))
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="measure") as pool:
-        parts: list[Future[Measured]] = [pool.submit(part, place) for place in range(len(done))]
-        found = [future.result() for future in parts]
-    if len(spans) == 1:
-        return dict(zip(mixes, found, strict=True))
-    return {mix: join(found[2 * n], found[2 * n + 1]) for n, mix in enumerate(mixes)}
-
-
-def _seeks_exactly(media: Media, audio: AudioStream) -> bool:
-    """Whether ffmpeg finds the very sample when it seeks in this file."""
-    plain = any(name in media.format_name.split(",") for name in _SEEKABLE)
-    return plain and audio.codec.startswith("pcm_") and audio.sample_rate % 100 == 0
+def _mixes(state: IngestState, media: Media, audio: AudioStream) -> list[Mix]:
+    """What has to be measured: the sound track as it is, and as each file has it."""
+    native = native_mix(audio)
+    return [native, *(mix_for(native, made) for made in _encodings(state, media, audio))]
 
 
 def _refuse(measured: Iterable[Measured], target_lufs: float) -> None:

@@ -1,0 +1,47 @@
+"""The job types: what each takes, which stages it runs, and its limits. `GET /api/job-types` publishes this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
+from shared.types.flow import FlowParams
+from shared.types.ingest import IngestParams
+
+__all__ = ["JOB_TYPES", "LOSSY", "FlowParams", "IngestParams", "JobParams", "JobType", "OutputSpec", "Params", "is_url"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobType:
+    """A kind of job. Without stages it is a parent: it only waits for its children."""
+
+    name: str
+    title: str
+    params: type[JobParams]
+    stages: tuple[str, ...]
+    timeout_s: float
+    stall_s: float
+    max_failures: int = 2
+
+
+JOB_TYPES: dict[str, JobType] = {
+    kind.name: kind
+    for kind in (
+        JobType(
+            name="ingest",
+            title="Master a recording to an exact loudness",
+            params=IngestParams,
+            stages=("downloading", "analyzing", "normalizing", "encoding", "uploading"),
+            timeout_s=3600,
+            stall_s=120,
+        ),
+        JobType(
+            name="flow",
+            title="Run several jobs as one",
+            params=FlowParams,
+            stages=(),
+            timeout_s=86_400,
+            stall_s=86_400,
+        ),
+    )
+}

@@ -1,0 +1,53 @@
+"""What the parameters of all job types are made of."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Format = Literal["mp3", "m4a", "opus", "flac", "wav", "mp4"]
+LOSSY: frozenset[str] = frozenset({"mp3", "m4a", "opus", "mp4"})
+
+
+class Params(BaseModel):
+    """Parameters of a job: unknown fields are errors, numbers carry their unit in the name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class JobParams(Params):
+    """What one job type takes: `sources` tells what of it has to be there before a worker can begin."""
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What the job reads, asset ids and links, by the field that names it, such as `tracks.0.source`."""
+        return {}
+
+
+class OutputSpec(Params):
+    """One file to make."""
+
+    format: Format = Field(description="Container and codec of the file.")
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="File name in the result; the format's own name when left out.",
+    )
+    bitrate_kbps: int | None = Field(
+        default=None, ge=32, le=320, description="Bit rate of a lossy format; its usual one when left out."
+    )
+    channels: Literal["source", "mono", "stereo"] = Field(
+        default="source", description="`source` keeps mono and stereo and folds more channels to stereo."
+    )
+
+    @model_validator(mode="after")
+    def _bitrate_needs_a_lossy_format(self) -> Self:
+        if self.bitrate_kbps is not None and self.format not in LOSSY:
+            raise ValueError(f"{self.format} is lossless and takes no bitrate_kbps; leave it out")
+        return self
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is a link rather than an asset id."""
+    return source.startswith(("http://", "https://"))

@@ -1,0 +1,61 @@
+"""Parameters of `ingest`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from shared.presets import PRESETS
+from shared.types.base import JobParams, OutputSpec
+
+
+class IngestParams(JobParams):
+    """A source recording, and the finished files to make of it."""
+
+    source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
+    preset: str = Field(
+        default="podcast",
+        description="Loudness target by name.",
+        json_schema_extra={
+            "oneOf": [
+                {"const": one.name, "title": f"{one.title}, {one.target_lufs:g} LUFS"} for one in PRESETS.values()
+            ]
+        },
+    )
+    target_lufs: Annotated[float, Field(ge=-40, le=-5)] | None = Field(
+        default=None, description="Integrated loudness in LUFS, instead of the preset's."
+    )
+    ceiling_dbtp: Annotated[float, Field(ge=-12, le=0)] | None = Field(
+        default=None, description="Highest true peak in dBTP, instead of the preset's."
+    )
+    outputs: tuple[OutputSpec, ...] = Field(
+        default=(), max_length=8, description="Files to make; an MP3 for sound, an MP4 for video when left out."
+    )
+    title: str | None = Field(default=None, max_length=200, description="Title written into the files.")
+    artist: str | None = Field(default=None, max_length=200, description="Artist or show written into the files.")
+    poster_at_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        description="Where in a video the poster is taken, in seconds; a tenth in when left out.",
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _preset_exists(cls, value: str) -> str:
+        if value not in PRESETS:
+            raise ValueError(f"there is no preset {value!r}; choose one of {', '.join(PRESETS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [spec.name or spec.format for spec in self.outputs]
+        if len(set(names)) != len(names):
+            raise ValueError("two outputs share a name; give each its own name")
+        return self
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The one recording."""
+        return {"source": self.source}

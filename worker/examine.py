@@ -1,0 +1,154 @@
+"""A recording is looked into and measured; a WAV is measured while it is still being looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import JobFailure
+from worker.ffmpeg import input_args
+from worker.loudness import Measured, halves, join, measure
+from worker.meter import Mix
+from worker.probe import AudioStream, Media, probe
+from worker.wav import read_header
+
+if TYPE_CHECKING:
+    from worker.run import Run
+
+LONGEST_S = 12 * 3600
+MOST_CHANNELS = 8
+#: Decoders whose samples 16 bits hold exactly.
+SIXTEEN_BIT = ("pcm_s16", "pcm_u8", "pcm_s8", "pcm_alaw", "pcm_mulaw")
+#: From this length on a recording is measured in two halves at once.
+_WORTH_TWO_S = 60.0
+#: Containers in which ffmpeg finds the very sample when it seeks in PCM.
+_SEEKABLE = ("wav", "w64", "aiff", "caf")
+
+#: Which mixes of a sound track are to be measured. Raises `JobFailure` for a file that is not wanted.
+Wanted = Callable[[Media, AudioStream], Sequence[Mix]]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a file is, the sound track that counts, and what each wanted mix of it measures."""
+
+    media: Media
+    audio: AudioStream
+    measured: dict[Mix, Measured]
+
+
+def examine(run: Run, path: Path, wanted: Wanted) -> Examined:
+    """Probe and measure in one go; progress is told in seconds of sound. Raises `JobFailure` for what cannot be."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe") as pool:
+        looking = pool.submit(probe, run, path)
+        guess = _guess(path)
+        early = None if guess is None else _early(run, path, guess, wanted)
+        media = looking.result()
+    audio = sound_track(media)
+    mixes = wanted(media, audio)
+    measured = early if early is not None and _agree(guess, media) else _measure(run, path, media, audio, mixes)
+    return Examined(media, audio, measured)
+
+
+def sound_track(media: Media) -> AudioStream:
+    """The sound track that is worked on: the first. Raises `JobFailure` where there is none, or too much of it."""
+    if not media.audio:
+        raise JobFailure("bad_input.no_audio", "The recording has no sound in it; upload a file with a sound track.")
+    if media.duration_s is not None and not media.duration_estimated:
+        refuse_too_long(media.duration_s)
+    if media.audio[0].channels > MOST_CHANNELS:
+        raise JobFailure(
+            "unsupported.format",
+            f"The sound track has {media.audio[0].channels} channels; export it with at most {MOST_CHANNELS}.",
+        )
+    return media.audio[0]
+
+
+def refuse_too_long(seconds: float) -> None:
+    """Raise `JobFailure` for a recording of more than `LONGEST_S`."""
+    if seconds > LONGEST_S:
+        raise JobFailure(
+            "bad_input.too_long",
+            f"The recording is longer than {LONGEST_S // 3600} hours; split it and upload the parts.",
+        )
+
+
+def native_mix(audio: AudioStream) -> Mix:
+    """The sound track as it is."""
+    return Mix(audio.channels, audio.sample_rate, sixteen_bit=audio.codec.startswith(SIXTEEN_BIT))
+
+
+def seeks_exactly(media: Media, audio: AudioStream) -> bool:
+    """Whether ffmpeg finds the very sample when it seeks in this file."""
+    plain = any(name in media.format_name.split(",") for name in _SEEKABLE)
+    return plain and audio.codec.startswith("pcm_") and audio.sample_rate % 100 == 0
+
+
+def _guess(path: Path) -> Media | None:
+    """What a file is by its first bytes, for the usual recording; `probe` has the last word."""
+    header = read_header(path)
+    if header is None:
+        return None
+    track = AudioStream(0, header.codec, header.sample_rate, header.channels, "", header.duration_s, None)
+    return Media("wav", header.duration_s, path.stat().st_size, None, (track,), (), {})
+
+
+def _agree(guess: Media | None, media: Media) -> bool:
+    """Whether the measurement that followed from the guess is the one that follows from what was found."""
+    if guess is None or media.format_name != guess.format_name or media.duration_s is None:
+        return False
+    told, found = guess.audio[0], media.audio[0]
+    same = (told.index, told.codec, told.sample_rate, told.channels) == (
+        *(found.index, found.codec, found.sample_rate, found.channels),
+    )
+    return same and not media.video and abs(media.duration_s - (guess.duration_s or 0.0)) < 1e-3
+
+
+def _early(run: Run, path: Path, guess: Media, wanted: Wanted) -> dict[Mix, Measured] | None:
+    """Begin to measure before it is known what the file is; None where that leads nowhere."""
+    try:
+        audio = sound_track(guess)
+        return _measure(run, path, guess, audio, wanted(guess, audio))
+    except JobFailure:
+        return None
+
+
+def _measure(run: Run, path: Path, media: Media, audio: AudioStream, wanted: Sequence[Mix]) -> dict[Mix, Measured]:
+    """Measure every mix; a long WAV in two halves at once, on two cores."""
+    known = media.duration_s
+    mixes = list(dict.fromkeys(wanted))
+    spans: list[tuple[float | None, float | None]] = [(None, None)]
+    if known is not None and known >= _WORTH_TWO_S and seeks_exactly(media, audio):
+        cut, again = halves(known, audio.sample_rate)
+        spans = [(None, cut), (again, None)]
+    done = [0.0] * (len(mixes) * len(spans))
+
+    def part(place: int) -> Measured:
+        start_s, duration_s = spans[place % len(spans)]
+
+        def on_time(seconds: float) -> None:
+            refuse_too_long(seconds)
+            done[place] = seconds
+            run.report.progress(sum(done), total)
+
+        return measure(
+            run,
+            input_args(path, start_s=start_s, duration_s=duration_s),
+            mixes[place // len(spans)],
+            folder=run.work,
+            name=f"part-{place}",
+            stream=f"0:{audio.index}",
+            on_time=on_time,
+            profiled=True,
+        )
+
+    total = None if known is None else len(mixes) * (known + (spans[0][1] or 0.0) - (spans[-1][0] or 0.0))
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="measure") as pool:
+        parts: list[Future[Measured]] = [pool.submit(part, place) for place in range(len(done))]
+        found = [future.result() for future in parts]
+    if len(spans) == 1:
+        return dict(zip(mixes, found, strict=True))
+    return {mix: join(found[2 * n], found[2 * n + 1]) for n, mix in enumerate(mixes)}

@@ -1,0 +1,66 @@
+"""The first and the last stage of every job: a source comes into the work folder, finished files go to the storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import JobFailure, NotFound
+from shared.job import Output
+from shared.types import is_url
+from worker.fetch import fetch_url
+
+if TYPE_CHECKING:
+    from worker.run import Run
+
+
+@dataclass(slots=True)
+class Finished:
+    """One file that is ready to be stored."""
+
+    path: Path
+    name: str
+    content_type: str
+    facts: dict[str, Any]
+
+
+def fetch_source(run: Run, source: str, path: Path) -> str | None:
+    """Bring an upload or a link to `path`; returns its SHA-256 where it is known. Raises `JobFailure`."""
+
+    def progress(done: int, total: int | None) -> None:
+        run.stop.check()
+        run.report.progress(done, total)
+
+    if is_url(source):
+        return fetch_url(source, path, stop=run.stop, progress=progress).sha256
+    try:
+        return run.storage.fetch(f"uploads/{source}", path, progress).sha256
+    except NotFound:
+        raise JobFailure(
+            "bad_input.missing", "The uploaded file is no longer there; upload the recording again and start a new job."
+        ) from None
+
+
+def store_files(run: Run, files: Sequence[Finished]) -> list[Output]:
+    """Keep the files as this attempt's outputs; they become the job's when its finish is accepted."""
+    total, done = sum(file.path.stat().st_size for file in files), 0
+    outputs = []
+    for file in files:
+
+        def progress(moved: int, _: int | None, done: int = done) -> None:
+            run.stop.check()
+            run.report.progress(done + moved, total)
+
+        key = f"outputs/{run.job.id}/{run.job.attempt}/{file.name}"
+        stored = run.storage.put(file.path, key, content_type=file.content_type, progress=progress)
+        if stored.sha256 is None:
+            raise JobFailure(
+                "internal",
+                "The storage did not tell what it stored; it is tried again while it has tries left.",
+                kind="transient",
+            )
+        done += stored.size_bytes
+        outputs.append(Output(file.name, stored.key, file.content_type, stored.size_bytes, stored.sha256, file.facts))
+    return outputs
