@@ -371,33 +371,33 @@ class Oracle:
 
     # --- families: three rules, applied until nothing moves ------------------------------------------------
     def settle(self) -> None:
-        """Until all families are as they should be."""
+        """Until all families are as they should be; each time a rule reaches one level further."""
         while any([self._stop_children(), self._open_phases(), self._end_parents()]):
             pass
 
     def _stop_children(self) -> bool:
-        """The children of a family that stops are asked to, and theirs; those that nobody works on end at once."""
+        """The children of families that stop are asked to; those that nobody works on end at once."""
         asked = False
-        for job in self.present():  # parents before their children
-            if job.stopping:
-                for child in self.children(job):
-                    if not child.ended and not child.asked:
-                        self._ask(child)
-                        asked = True
+        for job in [job for job in self.present() if job.stopping]:
+            for child in self.children(job):
+                if not child.ended and not child.asked:
+                    self._ask(child)
+                    asked = True
         return asked
 
     def _open_phases(self) -> bool:
         """The first phase with something left to do is open, once the parent's own time has come."""
-        opened = False
-        for job in self.present():
-            begun = job.status not in {Status.WAITING, Status.SCHEDULED}
-            if begun and not job.stopping and self.left(job) and not self.left(job, job.open_phase):
-                job.open_phase = next(phase for phase in range(len(PHASES)) if self.left(job, phase))
-                for child in self.children(job):
-                    if child.status is Status.WAITING and child.phase <= job.open_phase:
-                        self._move(child, Status.PENDING if child.new.own_work else Status.WAITING_CHILDREN)
-                opened = True
-        return opened
+        opening = [job for job in self.present() if self._opens(job)]
+        for job in opening:
+            job.open_phase = next(phase for phase in range(len(PHASES)) if self.left(job, phase))
+            for child in self.children(job):
+                if child.status is Status.WAITING and child.phase <= job.open_phase:
+                    self._move(child, Status.PENDING if child.new.own_work else Status.WAITING_CHILDREN)
+        return bool(opening)
+
+    def _opens(self, job: Known) -> bool:
+        begun = job.status not in {Status.WAITING, Status.SCHEDULED}
+        return begun and not job.stopping and self.left(job) > 0 and not self.left(job, job.open_phase)
 
     def _end_parents(self) -> bool:
         """A parent that only waits ends with its last child."""
