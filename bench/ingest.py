@@ -27,6 +27,7 @@ from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
 from shared.store.protocol import ClaimRequest, Worker
 from tests.media import judges, signals
+from worker.children import Children
 from worker.engine import find_engine
 from worker.ffmpeg import Engine
 from worker.pipelines import PIPELINES
@@ -191,12 +192,12 @@ def _spool(engine: Engine, source: Path, preset: str, made: Path) -> Cost:
         store.migrate()
         store.create([NewJob(id=new_id(), type="ingest", params=params)])
         job = store.claim(ClaimRequest(Worker("bench", "here", "0", ("ingest",), 1), new_id(), 600))
-        store.close()
         assert job is not None
         pipeline, stop = PIPELINES["ingest"], Stop()
         processes = _Watched(stop)
         report = AttemptReport([(stage.name, stage.weight) for stage in pipeline.stages], time.monotonic)
-        run = Run(job, folder / "work", storage, engine, processes, report, stop)
+        children = Children(store, job, load_settings(), stop)
+        run = Run(job, folder / "work", storage, engine, processes, report, stop, children)
         before, begun = _cpu_s(), time.perf_counter()
         state = pipeline.begin(run)
         for index, stage in enumerate(pipeline.stages):
@@ -204,6 +205,7 @@ def _spool(engine: Engine, source: Path, preset: str, made: Path) -> Cost:
             stage.work(run, state)
         _, outputs = pipeline.result(state)
         processes.close()
+        store.close()
         wall, cpu = time.perf_counter() - begun, _cpu_s() - before
         storage.fetch(outputs[0].key, made, lambda _done, _total: None)
         spans = [span for span in processes.spans if span[2].argv[0] == str(engine.ffmpeg)]

@@ -80,7 +80,9 @@ class _JobFields(Body):
     children: tuple[ChildRequest, ...] = Field(
         default=(), description="Jobs that belong to this one; it ends when they have."
     )
-    on_child_failure: Literal["fail", "continue"] = "fail"
+    on_child_failure: Literal["fail", "continue"] | None = Field(
+        default=None, description="Whether one failed child ends all; the type's own when left out."
+    )
     tags: Tags = ()
     webhook_url: Annotated[str, Field(max_length=2048), AfterValidator(_link)] | None = None
 

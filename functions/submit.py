@@ -138,7 +138,7 @@ def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str
         priority=request.priority,
         max_failures=request.max_failures or kind.max_failures,
         timeout_s=request.timeout_s or longest_s,
-        on_child_failure=request.on_child_failure,
+        on_child_failure=request.on_child_failure or kind.on_child_failure,
         tags=request.tags,
         webhook_url=request.webhook_url,
         caller=caller,

@@ -135,4 +135,27 @@ class AssetRow(SQLModel, table=True):
     created_at: int
 
 
-TABLES: tuple[Any, ...] = (JobRow, EventRow, TallyRow, WorkerRow, AssetRow)
+class FeedRow(SQLModel, table=True):
+    """A source of `collect`, and what it said of itself when it was last read."""
+
+    __tablename__ = "feed"
+
+    caller: str = Field(primary_key=True)
+    url: str = Field(primary_key=True)
+    etag: str | None
+    last_modified: str | None
+    read_at: int
+
+
+class SeenRow(SQLModel, table=True):
+    """An item that a job takes care of, or that was passed over."""
+
+    __tablename__ = "seen"
+
+    caller: str = Field(primary_key=True)
+    item: str = Field(primary_key=True)
+    job_id: str
+    at: int
+
+
+TABLES: tuple[Any, ...] = (JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow)

@@ -13,6 +13,7 @@ import structlog
 from shared.errors import JobFailure, Unavailable
 from shared.job import Failure, Job, Outcome
 from shared.store.protocol import Beat, Owned
+from worker.children import Children
 from worker.process import Processes
 from worker.report import AttemptReport
 from worker.run import Pipeline, Run
@@ -21,6 +22,7 @@ from worker.stop import Reason, Stop, Stopped
 if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage.protocol import StorageAdapter
+    from shared.store.protocol import JobStore
     from shared.types import JobType
     from worker.ffmpeg import Engine
 
@@ -65,11 +67,12 @@ class Attempt:
         )
 
     # --- the stages ----------------------------------------------------------------------------------------
-    def run(self, work: Path, storage: StorageAdapter, engine: Engine) -> Outcome | None:
+    def run(self, work: Path, store: JobStore, storage: StorageAdapter, engine: Engine) -> Outcome | None:
         """Make the folder `work` and run the stages; None means that the job goes back unharmed. Never raises."""
         try:
             work.mkdir(mode=0o700, parents=True)
-            run = Run(self.job, work, storage, engine, self.processes, self.report, self.stop)
+            children = Children(store, self.job, self._settings, self.stop)
+            run = Run(self.job, work, storage, engine, self.processes, self.report, self.stop, children)
             state = self._pipeline.begin(run)
             for index, stage in enumerate(self._pipeline.stages):
                 self.stop.check()

@@ -26,6 +26,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from shared.errors import JobFailure
 from shared.storage.protocol import TransferProgress
+from shared.store.protocol import Feed
 from worker.addresses import Address, Policy, public
 from worker.failures import NO_SPACE, SOURCE
 from worker.stop import Stop
@@ -48,12 +49,19 @@ Resolve = Callable[[str, int], list[Address]]
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A downloaded file; `url` is where it was in the end."""
+    """A downloaded file; `url` is where it was in the end.
+
+    `unchanged` means that nothing was sent, because the file is still what `known` says. `etag` and `last_modified`
+    are the server's words for this version of it.
+    """
 
     url: str
     size_bytes: int
     content_type: str
     sha256: str
+    etag: str | None = None
+    last_modified: str | None = None
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +83,12 @@ def fetch_url(
     max_bytes: int = MAX_BYTES,
     timeout_s: float = 3600.0,
     network: Network | None = None,
+    pages: bool = False,
+    known: Feed | None = None,
 ) -> Fetched:
     """Download `url` to `path`, calling `progress` as bytes arrive.
 
+    A web page is refused unless `pages`. With `known` the file is only sent when it has changed since.
     Raises `JobFailure` (`network.*`, `bad_input.*`) with a sentence, and `Stopped` soon after `stop` was asked for.
     """
     network = network or Network()
@@ -88,14 +99,16 @@ def fetch_url(
         with (
             closing(_dial(target, addresses, stop, deadline)) as line,
             _watched(line, target, stop, deadline),
-            closing(_ask(target, line, network.tls)) as response,
+            closing(_ask(target, line, network.tls, known)) as response,
         ):
             location = response.getheader("Location")
             if response.status in _REDIRECTS and location:
                 url = urljoin(url, location)
                 continue
+            if response.status == http.client.NOT_MODIFIED and known is not None:
+                return Fetched(url, 0, "", "", known.etag, known.last_modified, unchanged=True)
             _check_status(target, response.status)
-            return _save(response, line, path, url, stop=stop, progress=progress, max_bytes=max_bytes)
+            return _save(response, line, path, url, stop=stop, progress=progress, max_bytes=max_bytes, pages=pages)
     raise _final(
         "network.redirects", f"The link redirects more than {MAX_REDIRECTS} times; use the final link of the file."
     )
@@ -281,7 +294,7 @@ def _watched(line: _Line, target: _Target, stop: Stop, deadline: float) -> Itera
 # -- the answer
 
 
-def _ask(target: _Target, line: _Line, tls: ssl.SSLContext | None) -> http.client.HTTPResponse:
+def _ask(target: _Target, line: _Line, tls: ssl.SSLContext | None, known: Feed | None) -> http.client.HTTPResponse:
     if target.scheme == "https":
         line.secure(target.host, tls or ssl.create_default_context())
     request = http.client.HTTPConnection(target.host, target.port)
@@ -293,8 +306,11 @@ def _ask(target: _Target, line: _Line, tls: ssl.SSLContext | None) -> http.clien
         ("Accept", "*/*"),
         ("Accept-Encoding", "identity"),
         ("Connection", "close"),
+        ("If-None-Match", known.etag if known else None),
+        ("If-Modified-Since", known.last_modified if known else None),
     ):
-        request.putheader(name, value)
+        if value is not None:
+            request.putheader(name, value)
     request.endheaders()
     return request.getresponse()
 
@@ -329,6 +345,7 @@ def _save(
     stop: Stop,
     progress: TransferProgress,
     max_bytes: int,
+    pages: bool,
 ) -> Fetched:
     """Write the body to `path`, whole or not at all."""
     if response.getheader("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
@@ -358,7 +375,7 @@ def _save(
                 progress(done, total)
         if line.was_cut or (total is not None and done < total):
             raise http.client.IncompleteRead(b"")
-        if done and _is_web_page(content_type, head):
+        if done and not pages and _is_web_page(content_type, head):
             raise _final(
                 "bad_input.not_media",
                 "The link opens a web page, not a sound or video file; use the link of the file itself.",
@@ -366,7 +383,20 @@ def _save(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return Fetched(url=url, size_bytes=done, content_type=content_type, sha256=digest.hexdigest())
+    return Fetched(
+        url=url,
+        size_bytes=done,
+        content_type=content_type,
+        sha256=digest.hexdigest(),
+        etag=_word(response, "ETag"),
+        last_modified=_word(response, "Last-Modified"),
+    )
+
+
+def _word(response: http.client.HTTPResponse, name: str) -> str | None:
+    """A header that is sent back as it is some day: short and printable, or none."""
+    value = response.getheader(name)
+    return value if value is not None and len(value) <= 256 and value.isascii() and value.isprintable() else None
 
 
 def _write(file: BinaryIO, chunk: bytes) -> None:

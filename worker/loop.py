@@ -140,7 +140,7 @@ class Worker:
         folder = self._folders.place(job.id, job.attempt)
         following = None
         try:
-            outcome = attempt.run(folder, self._storage, self._engine)
+            outcome = attempt.run(folder, self._store, self._storage, self._engine)
             self._prove(attempt)
             attempt.settling = True
             if outcome is None:

@@ -11,6 +11,7 @@ from shared.job import Job, Level
 
 if TYPE_CHECKING:
     from shared.storage.protocol import StorageAdapter
+    from worker.children import Children
     from worker.ffmpeg import Engine
     from worker.process import Processes
     from worker.stop import Stop
@@ -40,6 +41,7 @@ class Run:
     processes: Processes
     report: Report
     stop: Stop
+    children: Children
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,24 @@ class Pruned:
     walked_to: int
 
 
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What a server said of a source when it was last read, for asking whether it has changed since."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One reading of a source: what it said of itself, and items that are taken care of without a child."""
+
+    caller: str
+    url: str
+    feed: Feed
+    passed_over: Sequence[str] = ()
+
+
 class Watch(Protocol):
     """Tells when the queue may have changed."""
 
@@ -247,8 +265,17 @@ class JobStore(Protocol):
     def release(self, claim: Claim, *, lines: Sequence[Line] = ()) -> Job:
         """Give a job back unharmed: it costs no failure. Raises `ClaimLost`."""
 
-    def add_children(self, claim: Claim, children: Sequence[NewJob]) -> Sequence[Job]:
-        """Children of a running job, once per `child_key`. Raises `ClaimLost`, or `Conflict` (a phase that passed)."""
+    def add_children(self, claim: Claim, children: Sequence[NewJob], *, visit: Visit | None = None) -> Sequence[Job]:
+        """Children of a running job, once per `child_key`; one whose item (`once`) is another parent's is left out.
+
+        `visit` is remembered with them. Raises `ClaimLost`, or `Conflict` (a phase that passed).
+        """
+
+    def feed(self, caller: str, url: str) -> Feed | None:
+        """What was said of a source of `collect` when it was last read."""
+
+    def seen(self, caller: str, items: Sequence[str]) -> frozenset[str]:
+        """Those of the items that a job takes care of, or that were passed over."""
 
     # --- janitor -------------------------------------------------------------------------------------------
     def reap(self) -> Sequence[Job]:

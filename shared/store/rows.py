@@ -38,6 +38,7 @@ def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
         "caller": job.caller,
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,
+        "once": job.once,
         "webhook_url": job.webhook_url,
         "tags": json.dumps(list(job.tags)),
         "on_child_failure": job.on_child_failure,

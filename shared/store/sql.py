@@ -25,17 +25,20 @@ from shared.job import (
     Progress,
     Status,
 )
+from shared.store import feeds
 from shared.store import statements as sql
 from shared.store.protocol import (
     Asset,
     Beat,
     ClaimRequest,
+    Feed,
     Finished,
     JobFilter,
     JobPage,
     Owned,
     Pruned,
     Stats,
+    Visit,
     Watch,
     Worker,
 )
@@ -389,20 +392,31 @@ class SqlJobStore(ABC):
         )[-1]
         return _confirmed(claim, rows)
 
-    def add_children(self, claim: Claim, children: Sequence[NewJob]) -> Sequence[Job]:
-        """Children of a running job, once per `child_key`."""
+    def add_children(self, claim: Claim, children: Sequence[NewJob], *, visit: Visit | None = None) -> Sequence[Job]:
+        """Children of a running job, once per `child_key`, and with them what a visit to a source found."""
         fence = _fence(claim)
         keys = json.dumps([child.child_key for child in children])
+        first = [Statement(sql.OWNER, fence), *_visited(claim, children, visit)]
         owner, *_, rows = self._run_families(
-            [Statement(sql.OWNER, fence), *_insertions(children, owner=claim)],
+            [*first, *(_insertions(children, owner=claim) if children else ())],
             [Statement(sql.CHILDREN_BY_KEY, {"keys": keys, "parent": claim.job_id})],
         )
         if not owner:
             raise _lost(claim)
-        if len(rows) < len(children):
-            there = {row["child_key"] for row in rows}
-            raise self._refusal(next(child for child in children if child.child_key not in there))
+        there = {row["child_key"] for row in rows}
+        if refused := [child for child in children if child.once is None and child.child_key not in there]:
+            raise self._refusal(refused[0])
         return [Job.from_row(row) for row in rows]
+
+    def feed(self, caller: str, url: str) -> Feed | None:
+        """What was said of a source when it was last read."""
+        rows = self._read([Statement(feeds.FEED, {"caller": caller, "url": url})])[0]
+        return Feed(rows[0]["etag"], rows[0]["last_modified"]) if rows else None
+
+    def seen(self, caller: str, items: Sequence[str]) -> frozenset[str]:
+        """Those of the items that a job takes care of, or that were passed over."""
+        rows = self._read([Statement(feeds.SEEN, {"caller": caller, "items": json.dumps(items)})])[0]
+        return frozenset(row["item"] for row in rows)
 
     # --- janitor -------------------------------------------------------------------------------------------
     def reap(self) -> Sequence[Job]:
@@ -464,6 +478,15 @@ def _insertions(jobs: Sequence[NewJob], owner: Claim | None = None) -> list[Stat
         )
         for generation in range(deepest + 1)
     ]
+
+
+def _visited(claim: Claim, children: Sequence[NewJob], visit: Visit | None) -> list[Statement]:
+    """A visit is remembered, and its items are taken, before the children that need them are made."""
+    if visit is None:
+        return []
+    about = {**_fence(claim), "caller": visit.caller, "url": visit.url, **asdict(visit.feed)}
+    items = [*visit.passed_over, *(child.once for child in children if child.once is not None)]
+    return [Statement(feeds.VISITED, about), Statement(feeds.TAKE, {**about, "items": json.dumps(items)})]
 
 
 def _window(where: JobFilter, top: bool) -> str | None:

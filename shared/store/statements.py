@@ -27,7 +27,8 @@ MIGRATED = f"INSERT INTO migration VALUES (:name, {NOW})"
 
 # --- creation -----------------------------------------------------------------------------------------------
 #: One generation of new jobs as a JSON array. A child whose parent takes no more of its phase is left out, except one
-#: that a retry carries over: its parent may be carried over too, and has ended then.
+#: that a retry carries over: its parent may be carried over too, and has ended then. Left out is also a child whose
+#: item another parent has taken.
 INSERT = f"""
 INSERT INTO job (id, type, name, status, priority, phase, parent_id, child_key, depth, retry_of, params, result,
   outputs, attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
@@ -51,7 +52,9 @@ WHERE v ->> 'parent_id' IS NULL OR (
   v ->> 'status' = 'completed' AND v ->> 'retry_of' IS NOT NULL AND p.id IS NOT NULL) OR (
   p.status NOT IN {_TERMINAL} AND p.stopping = 0 AND p.cancel_requested_at IS NULL
   AND p.open_phase <= v ->> 'phase_index' AND p.depth + 1 < :max_depth
-  AND (:attempt IS NULL OR (p.attempt = :attempt AND p.worker_id = :worker AND p.status = 'running')))
+  AND (:attempt IS NULL OR (p.attempt = :attempt AND p.worker_id = :worker AND p.status = 'running'))
+  AND (v ->> 'once' IS NULL OR EXISTS (SELECT 1 FROM seen
+    WHERE caller = v ->> 'caller' AND item = v ->> 'once' AND job_id = v ->> 'parent_id')))
 ORDER BY place
 ON CONFLICT DO NOTHING
 """

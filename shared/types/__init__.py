@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
+from shared.types.collect import CollectParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
 
-__all__ = ["JOB_TYPES", "LOSSY", "FlowParams", "IngestParams", "JobParams", "JobType", "OutputSpec", "Params", "is_url"]
+__all__ = [
+    "JOB_TYPES",
+    "LOSSY",
+    "CollectParams",
+    "FlowParams",
+    "IngestParams",
+    "JobParams",
+    "JobType",
+    "OutputSpec",
+    "Params",
+    "is_url",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,7 @@ class JobType:
     timeout_s: float
     stall_s: float
     max_failures: int = 2
+    on_child_failure: Literal["fail", "continue"] = "fail"
 
 
 JOB_TYPES: dict[str, JobType] = {
@@ -34,6 +48,15 @@ JOB_TYPES: dict[str, JobType] = {
             stages=("downloading", "analyzing", "normalizing", "encoding", "uploading"),
             timeout_s=3600,
             stall_s=120,
+        ),
+        JobType(
+            name="collect",
+            title="Take new recordings from a feed, a playlist or a page",
+            params=CollectParams,
+            stages=("fetching", "spawning"),
+            timeout_s=86_400,
+            stall_s=120,
+            on_child_failure="continue",
         ),
         JobType(
             name="flow",

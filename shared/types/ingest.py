@@ -7,13 +7,12 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from shared.presets import PRESETS
-from shared.types.base import JobParams, OutputSpec
+from shared.types.base import JobParams, OutputSpec, Params
 
 
-class IngestParams(JobParams):
-    """A source recording, and the finished files to make of it."""
+class Mastering(Params):
+    """What finished files to make of a recording."""
 
-    source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
     preset: str = Field(
         default="podcast",
         description="Loudness target by name.",
@@ -54,6 +53,16 @@ class IngestParams(JobParams):
         if len(set(names)) != len(names):
             raise ValueError("two outputs share a name; give each its own name")
         return self
+
+
+class _Recording(JobParams):
+    """What is read; a base of its own, so that it comes first in the schema."""
+
+    source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
+
+
+class IngestParams(Mastering, _Recording):
+    """A source recording, and the finished files to make of it."""
 
     @property
     def sources(self) -> dict[str, str]:

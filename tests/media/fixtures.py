@@ -18,6 +18,7 @@ from shared.store.local import LocalJobStore
 from shared.store.protocol import ClaimRequest, Worker
 from tests.media import signals
 from tests.media.recordings import FOLDER, Recordings, locked
+from worker.children import Children
 from worker.ffmpeg import Engine, find_engine
 from worker.process import Processes
 from worker.run import Run
@@ -75,27 +76,27 @@ def run(engine, notes, tmp_path) -> Iterator[Run]:
     work.mkdir()
     stop = Stop()
     processes = Processes(stop, grace_s=1.0)
+    store = LocalJobStore(tmp_path / "spool.db")
+    store.migrate()
+    job = _claimed(store)
     yield Run(
-        job=_claimed(tmp_path / "spool.db"),
+        job=job,
         work=work,
         storage=LocalStorage(tmp_path / "storage", b"secret of the tests"),
         engine=engine,
         processes=processes,
         report=notes,
         stop=stop,
+        children=Children(store, job, load_settings(), stop),
     )
+    store.close()
     assert processes.close() == 0
 
 
-def _claimed(database: Path) -> Job:
-    store = LocalJobStore(database)
-    try:
-        store.migrate()
-        store.create([NewJob(id=new_id(), type="ingest", params={"source": "asset"})])
-        worker = Worker(id="worker-a", host="here", version="0", types=("ingest",), slots=1)
-        job = store.claim(ClaimRequest(worker, new_id(), 90))
-    finally:
-        store.close()
+def _claimed(store: LocalJobStore) -> Job:
+    store.create([NewJob(id=new_id(), type="ingest", params={"source": "asset"})])
+    worker = Worker(id="worker-a", host="here", version="0", types=("ingest",), slots=1)
+    job = store.claim(ClaimRequest(worker, new_id(), 90))
     assert job is not None
     return job
 

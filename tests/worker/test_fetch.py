@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import ipaddress
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,72 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.errors import JobFailure
+from shared.store.protocol import Feed
+from tests.real.site import BODY, LOOPBACK, Site, answer, served
 from worker.addresses import Address, is_public, public
 from worker.fetch import Fetched, Network, fetch_url
 from worker.stop import Reason, Stop, Stopped
-
-LOOPBACK = ipaddress.ip_address("127.0.0.1")
-BODY = bytes(range(256)) * 4096
-
-
-@dataclass
-class Site:
-    """A web server on this machine: what it was asked, and what it answers."""
-
-    port: int
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
-    release: threading.Event = field(default_factory=threading.Event)
-
-    def url(self, path: str, host: str = "files.example", scheme: str = "http") -> str:
-        """A link to it by name."""
-        return f"{scheme}://{host}:{self.port}{path}"
-
-    @property
-    def network(self) -> Network:
-        """The network in which every name leads here."""
-        return Network(allow=lambda address, _: address == LOOPBACK, resolve=lambda *_: [LOOPBACK])
-
-
-def answer(handler, body: bytes = BODY, status: int = 200, **headers: str) -> None:
-    """One whole answer."""
-    handler.send_response(status)
-    for name, value in ({"Content_Length": str(len(body)), "Content_Type": "audio/mpeg"} | headers).items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-@contextlib.contextmanager
-def served(tls: ssl.SSLContext | None = None) -> Iterator[Site]:
-    """A running site."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            site.asked.append((self.path, self.headers["Host"]))
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client had enough
-                site.answers[self.path](self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
-            pass  # a client that refuses our certificate
-
-    server = Server(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    site = Site(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield site
-    finally:
-        site.release.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture
@@ -124,6 +61,41 @@ def test_a_file_arrives_whole_with_its_hash_and_true_progress(site, fetch, tmp_p
     assert steps[-1] == (len(BODY), len(BODY))
     assert steps == sorted(steps)
     assert site.asked == [("/a.mp3?x=1%20y", f"files.example:{site.port}")]
+
+
+def test_a_file_that_has_not_changed_is_not_sent_again(site, fetch, tmp_path) -> None:
+    """What the server said of it comes back word by word; without its words there is no condition."""
+    heard: list[tuple[str | None, str | None]] = []
+
+    def conditional(handler) -> None:
+        heard.append((handler.headers["If-None-Match"], handler.headers["If-Modified-Since"]))
+        if heard[-1][0] == '"v1"':
+            handler.send_response(304)
+            handler.end_headers()
+        else:
+            answer(handler, ETag='"v1"', Last_Modified="Sat, 21 Nov 2026 20:00:00 GMT")
+
+    site.answers["/feed"] = conditional
+    first = fetch("/feed", known=Feed())
+    assert (first.etag, first.last_modified, first.unchanged) == ('"v1"', "Sat, 21 Nov 2026 20:00:00 GMT", False)
+    (tmp_path / "source").unlink()
+    again = fetch("/feed", known=Feed(first.etag, first.last_modified))
+    assert (again.etag, again.unchanged, again.size_bytes) == ('"v1"', True, 0)
+    assert not (tmp_path / "source").exists()
+    assert heard == [(None, None), ('"v1"', "Sat, 21 Nov 2026 20:00:00 GMT")]
+
+
+def test_a_server_cannot_say_that_nothing_changed_unasked(site, fetch, tmp_path) -> None:
+    """304 without a condition is no answer."""
+    site.answers["/a"] = lambda handler: (handler.send_response(304), handler.end_headers())
+    assert refused(lambda: fetch("/a"), tmp_path).failure_code == "network.http_4xx"
+
+
+def test_words_that_could_break_a_request_are_not_kept(site, fetch) -> None:
+    """A header comes back in a later request: it must be short and printable."""
+    site.answers["/a"] = lambda handler: answer(handler, ETag='"' + "x" * 300 + '"', Last_Modified="caf\xe9")
+    got = fetch("/a")
+    assert (got.etag, got.last_modified) == (None, None)
 
 
 def test_a_file_of_unknown_length_arrives_too(site, fetch, tmp_path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from shared.job import Status
 from shared.store.local import LocalJobStore
+from shared.types import JOB_TYPES
 from tests.worker.stand import PATIENCE_S, ROOT, Program, settings_for, submit, until
 
 
@@ -148,7 +149,8 @@ def test_the_real_entry_point_works_and_ends_on_sigterm(tmp_path) -> None:
         env={"PATH": "/usr/bin:/bin"} | {f"SPOOL_{name}": value for name, value in settings.items()},
         stderr=subprocess.PIPE,
     )
-    assert log_until(worker, "worker ready")[-1]["types"] == ["ingest"]
+    offered = sorted(kind.name for kind in JOB_TYPES.values() if kind.stages)
+    assert log_until(worker, "worker ready")[-1]["types"] == offered
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=PATIENCE_S)
     assert worker.returncode == 0

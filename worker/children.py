@@ -1,0 +1,84 @@
+"""Children from inside a job: any pipeline may add them, under its own claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from shared.errors import ClaimLost, Unavailable
+from shared.job import Job, NewJob, Phase, new_id
+from shared.settings import Settings
+from shared.store.protocol import Feed, JobStore, Visit
+from shared.types import JOB_TYPES
+from worker.stop import Reason, Stop
+
+_PAUSE_S = 1.0
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child as a pipeline asks for it. `key` names it among its siblings, so that a second attempt adds it once;
+    `once` names what it takes care of, which no other parent may."""
+
+    key: str
+    type: str
+    params: dict[str, Any]
+    name: str | None = None
+    phase: Phase = "core"
+    once: str | None = None
+
+
+class Children:
+    """The children of one running job, and what a job like it remembers. All of it waits for an absent database."""
+
+    def __init__(self, store: JobStore, job: Job, settings: Settings, stop: Stop) -> None:
+        self._store, self._job, self._settings, self._stop = store, job, settings, stop
+
+    def add(self, children: Sequence[Child], visit: Visit | None = None) -> Sequence[Job]:
+        """Add them, all in one transaction; returns those that are there now. Raises `Stopped`, also for a lost claim.
+
+        They have the parent's caller, priority and tags.
+        """
+        new = [self._new(child) for child in children]
+        return self._answer(lambda: self._store.add_children(self._job.claim, new, visit=visit))
+
+    def feed(self, url: str) -> Feed | None:
+        """What was said of a source when it was last read."""
+        return self._answer(lambda: self._store.feed(self._job.caller, url))
+
+    def seen(self, items: Sequence[str]) -> frozenset[str]:
+        """Those of the items that were taken before, or passed over."""
+        return self._answer(lambda: self._store.seen(self._job.caller, items))
+
+    def _new(self, child: Child) -> NewJob:
+        kind = JOB_TYPES[child.type]
+        params = kind.params.model_validate(child.params)
+        return NewJob(
+            id=new_id(),
+            type=child.type,
+            name=child.name,
+            params=params.model_dump(mode="json", exclude_unset=True),
+            own_work=bool(kind.stages),
+            priority=self._job.priority,
+            max_failures=kind.max_failures,
+            timeout_s=self._settings.timeout_s(child.type),
+            parent_id=self._job.id,
+            phase=child.phase,
+            child_key=child.key,
+            on_child_failure=kind.on_child_failure,
+            tags=self._job.tags,
+            caller=self._job.caller,
+            once=child.once,
+        )
+
+    def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
+        while True:
+            self._stop.check()
+            try:
+                return ask()
+            except Unavailable:
+                self._stop.wait(_PAUSE_S)
+            except ClaimLost:
+                self._stop.request(Reason.LOST)
