@@ -278,6 +278,30 @@ def prune(
 
 
 @app.command()
+def backup(file: Path, as_json: JsonFlag = False) -> None:
+    """Copy the queue into a new file, while it is in use, and prove the copy. Media stay in the storage."""
+    from cli.backup import run_backup, told  # noqa: PLC0415 - clients of a remote API need no database driver
+
+    copied = run_backup(_settings(), file)
+    if as_json:
+        show.print_json({"file": str(copied.path), "size_bytes": copied.size_bytes, "rows": copied.rows})
+    else:
+        _say(Console(), [f"{file}: {told(copied)}; checked."])
+
+
+@app.command()
+def restore(file: Path, as_json: JsonFlag = False) -> None:
+    """Fill a new, empty database from a backup; what ran when it was made goes back to the queue."""
+    from cli.backup import run_restore, told  # noqa: PLC0415 - clients of a remote API need no database driver
+
+    copied = run_restore(_settings(), file)
+    if as_json:
+        show.print_json({"file": str(copied.path), "size_bytes": copied.size_bytes, "rows": copied.rows})
+    else:
+        _say(Console(), [f"Restored {told(copied)}. Start a worker on it: spool worker"])
+
+
+@app.command()
 def doctor(as_json: JsonFlag = False) -> None:
     """Look at everything a job needs: what is wrong, and how to mend it."""
     from dataclasses import asdict  # noqa: PLC0415 - only here

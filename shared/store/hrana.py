@@ -10,7 +10,8 @@ import base64
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -111,13 +112,30 @@ class Hrana:
         wanted = answer["step_results"][: len(steps)]
         return [_result(result) for result in (wanted[1:-1] if mode is not None else wanted)]
 
+    @contextmanager
+    def stream(self) -> Iterator[Stream]:
+        """One connection of the server for several requests, such as a long look at one snapshot.
+
+        The server ends it when nothing is asked for some seconds; then `Unavailable` is raised. Nothing is repeated.
+        """
+        stream = Stream(self._post, self._base)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
     def close(self) -> None:
         """Let go of all connections."""
         self._pool.clear()
 
     def _pipeline(self, requests: list[dict[str, Any]]) -> dict[str, Any]:
-        base = self._base
-        body = json.dumps({"baton": None, "requests": requests}, ensure_ascii=False).encode()
+        answer = self._post(self._base, None, requests)
+        self._follow(answer["base_url"])
+        return _first(answer)
+
+    def _post(self, base: str, baton: str | None, requests: list[dict[str, Any]]) -> dict[str, Any]:
+        """One request; the answer has `baton`, `base_url` and `results`."""
+        body = json.dumps({"baton": baton, "requests": requests}, ensure_ascii=False).encode()
         try:
             response = self._pool.request("POST", f"{base}/v2/pipeline", body=body, headers=self._headers)
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
@@ -134,20 +152,57 @@ class Hrana:
         if response.status != 200:
             raise _http_error(base, response.status, response.data)
         try:
-            answer = json.loads(response.data)
-            self._follow(answer.get("base_url"))
-            first = answer["results"][0]
-            if first["type"] == "error":
-                raise _sql_error(first["error"])
-            result: dict[str, Any] = first["response"]["result"]
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            answer: dict[str, Any] = {"base_url": None, "baton": None} | json.loads(response.data)
+            _ = answer["results"][0]["type"]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
             raise Overloaded(f"{base} answered something that is not Hrana; is it a libSQL server?") from error
-        return result
+        return answer
 
     def _follow(self, base_url: str | None) -> None:
-        # A server may name the address it wants to be asked at. The token never goes from TLS to plain text for that.
-        if base_url and urlsplit(base_url).scheme == urlsplit(self._home).scheme:
-            self._base = base_url.rstrip("/")
+        self._base = _allowed(base_url, self._home) or self._base
+
+
+class Stream:
+    """Statements on one connection of the server, one request each; made by `Hrana.stream`."""
+
+    def __init__(self, post: Callable[[str, str | None, list[dict[str, Any]]], dict[str, Any]], base: str) -> None:
+        self._post, self._base = post, base
+        self._baton: str | None = None
+
+    def run(self, text: str, params: Parameters = ()) -> Result:
+        """Run one statement. Raises as `Hrana.batch` does."""
+        return _result(self._ask({"type": "execute", "stmt": _statement(text, params)}))
+
+    def close(self) -> None:
+        """Give the connection back; an open transaction is rolled back."""
+        if self._baton is not None:
+            with suppress(Unavailable):  # the server gives up a silent stream by itself
+                self._post(self._base, self._baton, [{"type": "close"}])
+            self._baton = None
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        answer = self._post(self._base, self._baton, [request])
+        self._baton = answer["baton"]
+        self._base = _allowed(answer["base_url"], self._base) or self._base
+        return _first(answer)
+
+
+def _allowed(base_url: str | None, home: str) -> str | None:
+    """The address a server wants to be asked at. The token never goes from TLS to plain text for that."""
+    same = base_url is not None and urlsplit(base_url).scheme == urlsplit(home).scheme
+    return base_url.rstrip("/") if base_url and same else None
+
+
+def _first(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What the first request of a pipeline came to."""
+    try:
+        first = answer["results"][0]
+        if first["type"] == "error":
+            raise _sql_error(first["error"])
+        result: dict[str, Any] = first["response"]["result"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Overloaded("The database answered something that is not Hrana; is it a libSQL server?") from error
+    return result
 
 
 def _statement(text: str, params: Parameters) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sqlite3  # noqa: TID251 - this is the file that knows the database driver
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,12 @@ class LocalJobStore(SqlJobStore):
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchone()
             applied = {row["name"] for row in connection.execute(sql.MIGRATIONS)} if known else set()
         return [name for name in migrations() if name not in applied]
+
+    def copy_to(self, path: Path) -> None:
+        """Write the queue, as it is at one moment, to a new SQLite file; writers go on meanwhile."""
+        with self._connection() as connection, closing(sqlite3.connect(path)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
 
     def close(self) -> None:
         """Let go of all connections."""

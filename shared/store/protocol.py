@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from shared.job import Claim, Event, Job, Level, Line, NewJob, Outcome, Progress, Status
@@ -296,6 +297,9 @@ class JobStore(Protocol):
 
     def pending_migrations(self) -> Sequence[str]:
         """The migrations that this database lacks."""
+
+    def copy_to(self, path: Path) -> None:
+        """Write the queue, as it is at one moment, to a new SQLite file (reads every row; many round trips)."""
 
     def watch(self) -> Watch:
         """A watch on the queue, to be used by one thread."""

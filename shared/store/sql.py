@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from shared.errors import ClaimLost, Conflict, Invalid, NotFound
@@ -103,6 +104,10 @@ class SqlJobStore(ABC):
     @abstractmethod
     def pending_migrations(self) -> Sequence[str]:
         """The migrations that this database lacks."""
+
+    @abstractmethod
+    def copy_to(self, path: Path) -> None:
+        """Write the queue, as it is at one moment, to a new SQLite file."""
 
     @abstractmethod
     def watch(self) -> Watch:

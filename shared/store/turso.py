@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
@@ -70,6 +71,13 @@ class TursoJobStore(SqlJobStore):
     def watch(self) -> _PollingWatch:
         """A watch that asks again after a while: a remote database does not tell when it changes."""
         return _PollingWatch()
+
+    def copy_to(self, path: Path) -> None:
+        """Write the queue, as it is at one moment, to a new SQLite file: a transaction of the server keeps it."""
+        from shared.store.backup import copy_from  # noqa: PLC0415 - functions never copy, and start faster without it
+
+        with self._client.stream() as stream:
+            copy_from(stream, path)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -1,0 +1,45 @@
+"""`spool backup` beside a working `spool dev`, and `spool restore` into a new database on which the work goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.cli.conftest import Spool, start_dev
+
+
+def test_a_queue_moves_to_a_new_database_with_its_running_job(tmp_path: Path, tone: Path):
+    """What ended stays ended, what waited or ran is done there, and each file is where it was."""
+    dev = start_dev(tmp_path)
+    spool = Spool(tmp_path, {"SPOOL_API_URL": dev.url})
+    done = spool("submit", "ingest", str(tone), "--watch", "--json").json()
+    assert done["status"] == "completed"
+    worker = next(pid for pid in dev.family() if "worker" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+    os.kill(worker, 19)  # stopped in the middle of whatever it does next
+    try:
+        waiting = spool("submit", "ingest", str(tone), "--json").json()["id"]
+        made = spool("backup", "queue.db", "--json").json()
+        assert made["rows"]["job"] == 2
+        assert spool("backup", "queue.db").code == 2
+    finally:
+        os.kill(worker, 18)
+    assert dev.end() == 0
+    elsewhere = {"SPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/new/spool.db"}
+    ran = Spool(tmp_path, elsewhere)("restore", "queue.db")
+    assert (ran.code, ran.out.splitlines()[0][:15]) == (0, "Restored 2 jobs"), ran.err
+    assert "holds jobs already" in Spool(tmp_path, elsewhere)("restore", "queue.db").err
+    again = start_dev(tmp_path, **elsewhere)
+    spool = Spool(tmp_path, {"SPOOL_API_URL": again.url})
+    assert spool("watch", waiting, "--json").json()["status"] == "completed"
+    assert spool("show", done["id"], "--json").json()["result"] == done["result"]
+    assert again.end() == 0
+
+
+def test_what_is_no_backup_is_a_sentence(lone_spool: Spool, tmp_path: Path):
+    """Exit code 2, nothing written."""
+    (tmp_path / "notes.txt").write_text("not a database")
+    ran = lone_spool("restore", "notes.txt")
+    assert ran.code == 2
+    assert "is no backup of Spool" in ran.err
+    assert lone_spool("backup", "queue.db").code == 2
+    assert not (tmp_path / "queue.db").exists()
