@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop demo dev test outage model check check-infra deploy rehearse bench lock clean
+.PHONY: setup tools aws interop demo dev test outage hostile model check check-infra deploy rehearse bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -56,6 +56,10 @@ test: setup tools interop
 # The database away for one minute and for ten, and lost in a silent network for two, with the settings of production.
 outage: setup
 	@OUTAGE_S=60,600 $(BIN)/python -m pytest tests/network/test_outages.py --timeout 1800
+
+# Every kind of file broken in many ways, and the bombs that take minutes to defuse.
+hostile: setup
+	@HOSTILE_SEEDS=$${HOSTILE_SEEDS:-12} $(BIN)/python -m pytest tests/hostile --timeout 3600
 
 # The queue against its oracle, with examples that no run had before; `make test` takes the same few every time.
 model: setup

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 import anyio.to_thread
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -180,10 +180,13 @@ async def _read_json(request: Request) -> tuple[Any, str]:
 
 async def _read_bytes(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes; media goes through POST /api/uploads.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes; media goes through POST /api/uploads.")
+    except ClientDisconnect:
+        raise Malformed("The connection ended before the body did; send the whole request again.") from None
     return bytes(body)
 
 

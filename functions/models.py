@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from shared.job import Level, Phase, Status
+from shared.text import plain
 from shared.types import JOB_TYPES
 
 #: One file, whole: what local disks and S3 multipart uploads both take, and more than a day of 24-bit stereo sound.
@@ -16,16 +17,10 @@ MAX_UPLOAD_BYTES = 20 * 10**9
 MAX_JOBS_PER_REQUEST = 500
 
 
-def _plain(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("may not hold control characters")
-    return text
-
-
 def _file_name(text: str) -> str:
     if "/" in text or "\\" in text:
         raise ValueError("is a path; give the file's name alone")
-    return _plain(text)
+    return plain(text)
 
 
 def _job_type(name: str) -> str:
@@ -37,11 +32,11 @@ def _job_type(name: str) -> str:
 def _link(url: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s]*)?", url):
         raise ValueError("must be an http(s) URL without a user name")
-    return _plain(url)
+    return plain(url)
 
 
 JobTypeName = Annotated[str, AfterValidator(_job_type), Field(json_schema_extra={"enum": list(JOB_TYPES)})]
-Tag = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_plain)]
+Tag = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=16)]
 Priority = Annotated[
     int, Field(ge=-100, le=100, description="Higher is claimed first; equal ones in order of arrival.")

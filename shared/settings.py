@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     secret: SecretStr | None = None
     #: Where attempts keep their files while they run; the system's temporary folder when left out.
     work_dir: Path | None = None
+    #: What the files of one attempt may take of it, the source included.
+    work_quota_gb: float = Field(default=64.0, gt=0, le=1_000_000)
     ffmpeg: Path | None = None
     ffprobe: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

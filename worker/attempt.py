@@ -14,6 +14,7 @@ from shared.errors import JobFailure, Unavailable
 from shared.job import Failure, Job, Outcome
 from shared.store.protocol import Beat, Owned
 from worker.children import Children
+from worker.folders import used_bytes
 from worker.process import Processes
 from worker.report import AttemptReport
 from worker.run import Pipeline, Run
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: A process that uses less of a core than this is keeping house, not working.
 _IDLE_CPU = 0.01
+#: How often the disk that an attempt uses is counted.
+_DISK_LOOK_S = 1.0
 
 
 class Attempt:
@@ -62,6 +65,8 @@ class Attempt:
         self.renewed_at = claimed_at
         self.started_at = self._moved_at = self._looked_at = clock()
         self._moves, self._cpu_s = 0, 0.0
+        self._work: Path | None = None
+        self._disk_looked_at = self.started_at
         self.log = structlog.get_logger("spool.worker").bind(
             job=job.id, attempt=job.attempt, type=job.type, worker=self.claim.worker_id
         )
@@ -71,6 +76,7 @@ class Attempt:
         """Make the folder `work` and run the stages; None means that the job goes back unharmed. Never raises."""
         try:
             work.mkdir(mode=0o700, parents=True)
+            self._work = work
             children = Children(store, self.job, self._settings, self.stop)
             run = Run(self.job, work, storage, engine, self.processes, self.report, self.stop, children)
             state = self._pipeline.begin(run)
@@ -112,6 +118,12 @@ class Attempt:
                 f"Nothing moved for {self.stall_s:g} s, so the job was stopped; if it happens again, check the source."
             )
             return Outcome("failed", failure=Failure("stalled", "transient", sentence, stage))
+        if reason is Reason.DISK:
+            sentence = (
+                f"The files of the job need more than {self._settings.work_quota_gb:g} GB of the worker's disk, "
+                "all that one job may use; send a shorter recording or ask for fewer files."
+            )
+            return Outcome("failed", failure=Failure("bad_input.too_large", "permanent", sentence, stage))
         return None
 
     # --- the lease -----------------------------------------------------------------------------------------
@@ -140,7 +152,7 @@ class Attempt:
         return mine is not None
 
     def enforce(self) -> None:
-        """Ask for the end when the lease is about to run out, the time is up, or nothing moves."""
+        """Ask for the end when the lease is about to run out, the time or the room is used up, or nothing moves."""
         now = self._clock()
         if self.stop.reason is not None or self.settling:
             return
@@ -153,6 +165,14 @@ class Attempt:
             self._look(now)
             if now >= self._moved_at + self.stall_s:
                 self._request(Reason.STALL)
+        if now >= self._disk_looked_at + _DISK_LOOK_S:
+            self._disk_looked_at = now
+            self._look_at_disk()
+
+    def _look_at_disk(self) -> None:
+        quota = int(self._settings.work_quota_gb * 1e9)
+        if self._work is not None and used_bytes(self._work, quota) >= quota:
+            self._request(Reason.DISK)
 
     def _look(self, now: float) -> None:
         moves, cpu_s = self.report.moves, self.processes.cpu_s()

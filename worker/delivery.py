@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from shared.errors import JobFailure
 from worker import mp3
 from worker.encoders import Encoding
+from worker.failures import CORRUPT, SOURCE
 from worker.ffmpeg import input_args, shown, transcode
 from worker.limiter import MOST_LOSS_LU, Solved, envelope, solve
 from worker.loudness import Measured, measure
@@ -35,7 +36,8 @@ LOSSLESS_ROOM_DB, LOSSY_ROOM_DB = 0.5, 0.9
 #: What a finished file must stay under its ceiling by our own meter, so that it does by others.
 GUARD_DB = 0.05
 DURATION_S = 0.05
-PASSES = 3
+#: How often a file is made: once, nearly always. A second of noise moves a lossy encoder's loudness about each time.
+PASSES = 5
 #: Shorter files are decoded afterwards: it costs nothing, and an MP3's header then says where the sound ends.
 _WATCH_FROM_S = 30.0
 #: More parts than this would wait for the disk and for each other.
@@ -148,11 +150,8 @@ class Master:
         assert item.after is not None
         expected, seconds = item.before.seconds, item.after.seconds
         if abs(seconds - expected) > DURATION_S:
-            raise JobFailure(
-                "internal",
-                f"The file {item.made.name} came out {seconds:.2f} s long instead of {expected:.2f} s; "
-                "it is tried again while it has tries left.",
-                kind="transient",
+            raise self._failed(
+                item, f"The file {item.made.name} came out {seconds:.2f} s long instead of {expected:.2f} s"
             )
         miss = item.after.integrated_lufs - item.goal_lufs
         over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
@@ -165,13 +164,18 @@ class Master:
             item.part.replace(item.path)
             return True
         if final:
-            raise JobFailure(
-                "internal",
+            raise self._failed(
+                item,
                 f"The file {item.made.name} could not be made exact: it is {miss:+.2f} LU from its loudness "
-                f"and {over - GUARD_DB:+.2f} dB from its ceiling; it is tried again while it has tries left.",
-                kind="transient",
+                f"and {over - GUARD_DB:+.2f} dB from its ceiling",
             )
         return False
+
+    def _failed(self, item: Delivery, sentence: str) -> JobFailure:
+        """Why a file cannot be made. What is damaged is decoded otherwise each time, and trying again is no help."""
+        if item.before.damaged_frames:
+            return CORRUPT.failure(SOURCE)
+        return JobFailure("internal", f"{sentence}; it is tried again while it has tries left.", kind="transient")
 
     def _correct(self, item: Delivery) -> None:
         """Make up for what the encoder turned out to do to loudness and peaks."""

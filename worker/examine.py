@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LONGEST_S = 12 * 3600
 MOST_CHANNELS = 8
+#: Below, the filters of a loudness meter are not defined; above, nobody records, and a header of 24 bytes would decide
+#: how much memory a second of sound takes.
+LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000
 #: Decoders whose samples 16 bits hold exactly.
 SIXTEEN_BIT = ("pcm_s16", "pcm_u8", "pcm_s8", "pcm_alaw", "pcm_mulaw")
 #: From this length on a recording is measured in two halves at once.
@@ -59,12 +62,19 @@ def sound_track(media: Media) -> AudioStream:
         raise JobFailure("bad_input.no_audio", "The recording has no sound in it; upload a file with a sound track.")
     if media.duration_s is not None and not media.duration_estimated:
         refuse_too_long(media.duration_s)
-    if media.audio[0].channels > MOST_CHANNELS:
+    track = media.audio[0]
+    if not 1 <= track.channels <= MOST_CHANNELS:
         raise JobFailure(
             "unsupported.format",
-            f"The sound track has {media.audio[0].channels} channels; export it with at most {MOST_CHANNELS}.",
+            f"The sound track has {track.channels} channels; export it with at most {MOST_CHANNELS}.",
         )
-    return media.audio[0]
+    if not LOWEST_RATE <= track.sample_rate <= HIGHEST_RATE:
+        raise JobFailure(
+            "unsupported.format",
+            f"The sound track has {track.sample_rate} samples a second, and Spool takes {LOWEST_RATE} to "
+            f"{HIGHEST_RATE}; export it with an ordinary rate such as 48000.",
+        )
+    return track
 
 
 def refuse_too_long(seconds: float) -> None:

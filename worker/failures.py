@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import JobFailure
 from shared.job import FailureKind
+from shared.text import cleaned
 
 if TYPE_CHECKING:
     from worker.process import Ended
@@ -185,7 +186,7 @@ def last_words(ended: Ended, count: int = 20) -> list[str]:
     marks = [_MARKED.match(line) for line in lines]
     if any(marks):
         lines = [line for line, mark in zip(lines, marks, strict=True) if mark and mark[2] in _GRAVE]
-    return [line[:500] for line in lines if line][-count:]
+    return [line for line in (cleaned(line[:500]) for line in lines) if line][-count:]
 
 
 def meaning(returncode: int, words: str) -> Meaning:

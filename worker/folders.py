@@ -12,6 +12,11 @@ from pathlib import Path
 
 from shared.errors import ConfigurationError
 
+#: What an entry counts at least: a million empty files are too much for a disk as well.
+_ENTRY_BYTES = 1 << 16
+#: More than any disk holds: what a folder counts into which the worker may not look.
+_UNKNOWN_BYTES = 1 << 62
+
 
 class WorkFolders:
     """The work folders of one worker process. A lock file says that it lives; others leave its folders alone."""
@@ -72,6 +77,28 @@ class WorkFolders:
         _lock_file(self._home).unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = None
+
+
+def used_bytes(place: Path, enough: int) -> int:
+    """What the files below `place` take of the disk; stops counting at `enough`. What vanishes meanwhile is gone."""
+    used, folders, seen = 0, [str(place)], set[int]()
+    while folders and used < enough:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    about = entry.stat(follow_symlinks=False)
+                    if about.st_ino not in seen:
+                        seen.add(about.st_ino)
+                        used += max(_ENTRY_BYTES, about.st_blocks * 512)
+                        if used >= enough:
+                            break
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except FileNotFoundError:
+            continue
+        except OSError:  # locked, or too deep for a path: whoever hides files has too many of them
+            return _UNKNOWN_BYTES
+    return used
 
 
 def _lock_file(home: Path) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.text import cleaned
 from worker.failures import (
     BOMB,
     CODEC,
@@ -47,6 +48,10 @@ TEXTS = frozenset(
 PLAYLIST = Meaning(
     "unsupported.format",
     "{what} is a playlist that only points to other files; upload the recording itself.",
+)
+TANGLED = Meaning(
+    "bad_input.too_large",
+    "{what} takes longer to look into than one job may; export it again with ordinary settings and fewer tags.",
 )
 PICTURE = Meaning("unsupported.format", "{what} is a picture, which has no sound; upload a sound or video file.")
 TOO_MANY_TRACKS = Meaning(
@@ -137,7 +142,9 @@ def probe(run: Run, path: Path) -> Media:
 
 def _early_end(ended: Ended) -> Meaning:
     """What it means that the look did not finish: its limits are generous, so a file that breaks them is at fault."""
-    if ended.returncode in (-signal.SIGXCPU, -signal.SIGKILL) or "MemoryError" in ended.stderr_tail:
+    if ended.returncode == -signal.SIGXCPU:
+        return TANGLED
+    if ended.returncode == -signal.SIGKILL or "MemoryError" in ended.stderr_tail:
         return BOMB
     return meaning(ended.returncode, ended.stderr_tail) if ended.returncode < 0 else UNKNOWN
 
@@ -173,6 +180,8 @@ def _unopened(error: str, said: list[tuple[str, str]]) -> Meaning:
     if error == "MemoryError" and "Number of streams" not in words:
         return BOMB
     refused = next((name for name, text in said if "Format not on whitelist" in text), None)
+    if "Not detecting m3u8/hls" in words:  # what it says of one whose name does not end in .m3u8
+        refused = "hls"
     if refused is not None:
         if refused in TEXTS:
             return NOT_MEDIA
@@ -243,4 +252,4 @@ def _word(value: object) -> str:
 
 def _clean(value: object) -> str:
     """A tag without control characters, 500 characters at most."""
-    return "".join(c for c in str(value) if c.isprintable())[:500].strip()
+    return cleaned(str(value)[:2000])[:500].strip()

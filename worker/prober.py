@@ -45,7 +45,8 @@ def look(path: str, formats: str, max_streams: str, probe_bytes: str, analyze_us
     }
     with av.logging.Capture(local=False) as said:
         try:
-            with av.open(path, container_options=limits) as container:
+            # A tag in an older encoding, Latin-1 in many a WAV file, is no reason to refuse the recording.
+            with av.open(path, container_options=limits, metadata_errors="replace") as container:
                 describe(container, found)
                 try_decoding(container, found)
         except (av.error.FFmpegError, MemoryError) as error:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     STALL = "stall"
     LOST = "lost"
+    DISK = "disk"
 
 
 class Stopped(Exception):

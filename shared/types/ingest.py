@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from shared.presets import PRESETS
+from shared.text import plain
 from shared.types.base import JobParams, OutputSpec, Params
 
 
@@ -31,8 +32,12 @@ class Mastering(Params):
     outputs: tuple[OutputSpec, ...] = Field(
         default=(), max_length=8, description="Files to make; an MP3 for sound, an MP4 for video when left out."
     )
-    title: str | None = Field(default=None, max_length=200, description="Title written into the files.")
-    artist: str | None = Field(default=None, max_length=200, description="Artist or show written into the files.")
+    title: Annotated[str, Field(max_length=200), AfterValidator(plain)] | None = Field(
+        default=None, description="Title written into the files."
+    )
+    artist: Annotated[str, Field(max_length=200), AfterValidator(plain)] | None = Field(
+        default=None, description="Artist or show written into the files."
+    )
     poster_at_s: float | None = Field(
         default=None,
         ge=0,

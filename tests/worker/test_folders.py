@@ -7,7 +7,7 @@ import os
 import pytest
 
 from shared.errors import ConfigurationError
-from worker.folders import WorkFolders
+from worker.folders import WorkFolders, used_bytes
 
 
 def test_a_worker_has_a_private_folder_and_takes_it_along(tmp_path) -> None:
@@ -32,6 +32,35 @@ def test_only_the_folders_of_the_dead_are_swept(tmp_path) -> None:
     assert sweeper.sweep() == 1
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"alive", "alive.lock", "sweeper", "sweeper.lock"}
     assert alive.place("job", 1).exists()
+
+
+def test_what_a_folder_takes_of_the_disk_is_counted(tmp_path) -> None:
+    """Blocks and not lengths, below folders too, a file of two names once, links never followed, and no further than
+    asked."""
+    assert used_bytes(tmp_path / "nothing", 1 << 40) == 0
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    content = b"x" * (1 << 20)
+    (tmp_path / "deep" / "deeper" / "file").write_bytes(content)
+    one = used_bytes(tmp_path, 1 << 40)
+    assert 1 << 20 <= one < 3 << 19
+    (tmp_path / "again").hardlink_to(tmp_path / "deep" / "deeper" / "file")
+    (tmp_path / "up").symlink_to("/usr")
+    with (tmp_path / "sparse").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    assert used_bytes(tmp_path, 1 << 40) < one + (1 << 18)
+    assert used_bytes(tmp_path, 1) < 1 << 20, "it stops when it has seen enough"
+
+
+def test_a_folder_that_cannot_be_looked_into_counts_as_full(tmp_path) -> None:
+    """Nothing can be hidden in folders deeper than a path may be long."""
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(40):
+        os.mkdir("x" * 200, dir_fd=here)
+        below = os.open("x" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert used_bytes(tmp_path, 1 << 40) > 1 << 50
 
 
 def test_a_place_open_to_others_is_refused(tmp_path) -> None:

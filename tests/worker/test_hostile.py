@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from shared.errors import JobFailure
+from tests.hostile.corpus import POINTERS
+from tests.hostile.craft import fmt, png, riff
+from tests.hostile.place import tapped
 from tests.media import judges, signals
 from worker.ffmpeg import input_args, transcode
 from worker.probe import LIMITS, probe
@@ -26,72 +27,17 @@ pytestmark = pytest.mark.media
 MP4_KEY = "76a6c65c5ea762046bd749a2e632ccbb"
 
 
-@pytest.fixture
-def tapped() -> Iterator[tuple[str, list[str]]]:
+@pytest.fixture(name="tapped")
+def server() -> Iterator[tuple[str, list[str]]]:
     """The address of a web server on this machine, and the paths it was asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with tapped() as server:
+        yield server
 
 
 @pytest.fixture
 def secret(run) -> Path:
     """Two seconds of a loud tone, which must not be heard in anything."""
     return signals.write(run.work / "secret.wav", signals.tone(2, -6, -6))
-
-
-def playlist(target: str) -> str:
-    """An HLS playlist of one piece."""
-    return f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n"
-
-
-def dash(target: str) -> str:
-    """A DASH manifest whose media is elsewhere."""
-    return (
-        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT2S"'
-        ' profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="audio/mp4">'
-        f'<Representation id="1" bandwidth="1"><BaseURL>{target}</BaseURL></Representation></AdaptationSet>'
-        "</Period></MPD>"
-    )
-
-
-#: Scripts that point elsewhere: `{file}` is the secret's path, `{name}` its name, `{web}` the tapped server.
-POINTERS = {
-    "HLS to a file": playlist("file://{file}"),
-    "HLS to a bare path": playlist("{file}"),
-    "HLS to a sibling": playlist("{name}"),
-    "HLS to the network": playlist("{web}/hls.ts"),
-    "HLS through subfile": playlist("subfile,,start,0,end,0,,:{file}"),
-    "HLS through concat": playlist("concat:{file}|{file}"),
-    "HLS key from the network": playlist("{name}").replace(
-        "#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="{web}/key"\n#EXTINF'
-    ),
-    "concat script to a sibling": "ffconcat version 1.0\nfile {name}\n",
-    "concat script to a file": "ffconcat version 1.0\nfile '{file}'\n",
-    "concat script to the network": "ffconcat version 1.0\nfile {web}/concat\n",
-    "DASH to a file": dash("file://{file}"),
-    "DASH to the network": dash("{web}/dash"),
-    "SVG with a picture of a file": '<svg xmlns="http://www.w3.org/2000/svg"><image href="file://{file}"/></svg>',
-    "SVG with an entity": '<!DOCTYPE svg [<!ENTITY x SYSTEM "file://{file}">]><svg>&x;</svg>',
-    "SDP session": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 RTP/AVP 0\n",
-    "ffmetadata": ";FFMETADATA1\ntitle={file}\n",
-    "IMF": '<?xml version="1.0"?><CompositionPlaylist xmlns="http://www.smpte-ra.org/schemas/2067-3/2016"/>',
-}
 
 
 @pytest.mark.parametrize("extension", ["", ".mp3"])
@@ -121,28 +67,6 @@ def test_without_the_whitelists_the_attack_works(run, secret) -> None:
     argv = [str(run.engine.ffmpeg), "-nostdin", "-v", "error", "-i", "source.mp3", "-f", "wav", "leak.wav"]
     assert run.processes.run(argv, cwd=run.work).returncode == 0
     assert judges.libebur128(run.engine.ffmpeg, run.work / "leak.wav").lufs > -10
-
-
-def riff(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A RIFF WAVE file of these chunks."""
-    body = b"".join(name + struct.pack("<I", len(content)) + content for name, content in chunks)
-    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
-
-
-def fmt(code: int = 1, channels: int = 2, rate: int = 48_000, bits: int = 16) -> tuple[bytes, bytes]:
-    """A `fmt ` chunk."""
-    frame = channels * bits // 8
-    return b"fmt ", struct.pack("<HHIIHH", code, channels, rate, rate * frame & 0xFFFFFFFF, frame & 0xFFFF, bits)
-
-
-def png(width: int, height: int) -> bytes:
-    """A picture that claims a size and holds almost nothing."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
 TEXT = b"Dear diary, this is not a podcast.\n" * 400

@@ -234,6 +234,31 @@ def test_a_full_disk_is_a_failure_of_the_job(store, stand, tmp_path) -> None:
     assert done.error["code"] == "internal"
 
 
+@pytest.mark.parametrize(
+    "then",
+    [
+        "[open(f'big-{n}', 'wb').write(bytes(1 << 20)) for n in range(20)]",
+        "[open(f'empty-{n}', 'wb').close() for n in range(400)]",
+        "os.mkdir('in'); [open(f'in/{n}', 'wb').write(bytes(1 << 20)) for n in range(20)]; os.chmod('in', 0)",
+    ],
+    ids=["large files", "many files", "a locked folder"],
+)
+def test_a_job_that_fills_its_folder_is_stopped(store, stand, tmp_path, then) -> None:
+    """Whatever its program fills the work folder with: it is killed, the folder goes, and the next job runs."""
+    program = Program(tmp_path, f"signal.signal(15, signal.SIG_IGN)\n{then}\ntime.sleep(120)")
+    job, after = submit(store, code=program.code), submit(store)
+    worker = stand(work_quota_gb=0.01)
+    program.await_start()
+    done = until(store, job, ended)
+    assert program.dead()
+    assert done.error is not None
+    assert (done.error["code"], done.error["kind"]) == ("bad_input.too_large", "permanent")
+    assert "0.01 GB" in done.error["message"]
+    assert until(store, after, ended).status is Status.COMPLETED
+    worker.drop()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 def test_a_lost_claim_ends_the_work_and_writes_nothing(store, stand, tmp_path) -> None:
     """When another worker has the job, this one kills its program and leaves the job alone."""
     program = Program(tmp_path)

@@ -94,6 +94,20 @@ def test_tags_are_kept_clean_and_few(run, recordings, make) -> None:
     assert probe(run, tagged).tags == {"title": "A talk", "artist": "Two", "comment": "Processed by SoX"}
 
 
+def test_tags_in_an_older_encoding_are_no_reason_to_refuse(run, tmp_path) -> None:
+    """Latin-1, as many a recorder writes it into a WAV file: its letters are lost, the recording is not."""
+    path = signals.write(tmp_path / "latin.wav", signals.tone(1, -12, -12))
+    content = path.read_bytes()
+    title = "Café".encode("latin-1")
+    info = b"LIST" + (4 + 8 + len(title)).to_bytes(4, "little") + b"INFOINAM" + len(title).to_bytes(4, "little") + title
+    path.write_bytes(
+        b"RIFF" + (len(content) - 8 + len(info)).to_bytes(4, "little") + content[8:12] + info + content[12:]
+    )
+    media = probe(run, path)
+    assert media.audio[0].codec == "pcm_s16le"
+    assert media.tags["title"].startswith("Caf")
+
+
 def test_a_length_guessed_from_the_bit_rate_is_called_a_guess(run, recordings) -> None:
     """Raw AAC carries no length."""
     assert probe(run, recordings.lena("lena.aac")).duration_estimated

@@ -17,6 +17,7 @@ import imageio_ffmpeg
 import pytest
 
 from shared.errors import JobFailure
+from worker import launcher
 from worker.process import Child, Limits, Processes, clock
 from worker.stop import Reason, Stop, Stopped
 
@@ -406,11 +407,27 @@ print(processes.close(), flush=True)
 """
 
 
+#: Where descendants of a program hide; and those that fight back when their worker is gone.
+ELUSIVE = "leaves a daemon that cleared its environment"
+RESISTING = (ELUSIVE, "leaves its group", "freezes itself", "closes everything", "shouts on stderr", "forks on and on")
+
+
+def inhabitants(folder: Path) -> list[int]:
+    """Everyone alive whose home is this folder, as that of a program is: also those who were never introduced."""
+    found = []
+    for pid in launcher.everyone():
+        entry = launcher.look(pid)
+        with contextlib.suppress(OSError):
+            home = f"HOME={folder}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            if home and entry is not None and entry.alive:
+                found.append(pid)
+    return found
+
+
 @contextlib.contextmanager
-def worker_process(tmp_path: Path, lease_s: float) -> Iterator[subprocess.Popen[str]]:
-    """WORKER on the most elusive program there is; dead when the test is over, frozen or not."""
-    code = PRELUDE + WICKED["leaves a daemon that cleared its environment"]
-    command = [sys.executable, "-c", WORKER, str(ROOT), code, str(lease_s)]
+def worker_process(tmp_path: Path, lease_s: float, wicked: str = ELUSIVE) -> Iterator[subprocess.Popen[str]]:
+    """WORKER on a wicked program; dead when the test is over, frozen or not."""
+    command = [sys.executable, "-c", WORKER, str(ROOT), PRELUDE + WICKED[wicked], str(lease_s)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -428,12 +445,16 @@ def pids_of(process: subprocess.Popen[str]) -> Witness:
     return Witness(*pids)
 
 
-def test_a_killed_worker_takes_everything_along(tmp_path: Path) -> None:
-    """kill -9 of the worker: its launchers see the end of the pulse and leave nobody."""
-    with worker_process(tmp_path, lease_s=1e9) as process:
+@pytest.mark.parametrize("wicked", RESISTING)
+def test_a_killed_worker_takes_everything_along(tmp_path: Path, wicked: str) -> None:
+    """kill -9 of the worker: its launchers see the end of the pulse and leave nobody, whatever the program does."""
+    with worker_process(tmp_path, lease_s=1e9, wicked=wicked) as process:
         witness = pids_of(process)
         process.kill()
         assert witness.all_dead(timeout_s=30)
+    give_up = time.monotonic() + 30
+    while left := inhabitants(tmp_path):
+        assert time.monotonic() < give_up, left
 
 
 def test_a_frozen_worker_is_cut_off(tmp_path: Path) -> None:

@@ -124,6 +124,25 @@ def test_a_frozen_worker_loses_its_job_and_wakes_up_harmless(store, tmp_path, pr
     assert (found.status, found.attempt, found.failures) == (Status.RUNNING, 2, 1)
 
 
+def test_two_workers_on_one_host_leave_each_others_programs_alone(store, tmp_path, processes) -> None:
+    """One is killed and its program with it; the other's goes on and ends well, in its first attempt."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    doomed, lucky = Program(tmp_path), Program(tmp_path, f"open({str(gate)!r}).read()")
+    submit(store, code=doomed.code)
+    first = start(tmp_path, processes)
+    doomed.await_start()
+    job = submit(store, code=lucky.code)
+    start(tmp_path, processes)
+    lucky.await_start()
+    first.kill()
+    assert doomed.dead(PATIENCE_S)
+    assert not lucky.dead()
+    gate.write_text("go on")
+    found = until(store, job, lambda found: found.terminal)
+    assert (found.status, found.attempt) == (Status.COMPLETED, 1)
+
+
 def test_the_real_entry_point_explains_a_wrong_setting(tmp_path) -> None:
     """`python -m worker` with a wrong setting: one sentence, exit code 2, no traceback."""
     ended = subprocess.run(

@@ -28,6 +28,8 @@ from worker.transfer import Finished, fetch_source, store_files
 
 SHORTEST_S = 0.4
 MOST_GAIN_DB = 45.0
+#: Recordings in floats may be over full scale, by what a careless mix adds up to.
+MOST_OVER_DB = 60.0
 #: Decoders whose samples may need more than 16 bits.
 _DEEP = ("pcm_", "flac", "alac", "wavpack", "tta", "ape")
 #: Containers whose pictures can be copied.
@@ -199,6 +201,12 @@ def _refuse(measured: Iterable[Measured], target_lufs: float) -> None:
             raise JobFailure(
                 "bad_input.too_short",
                 f"The recording has {found.seconds * 1000:.0f} ms of sound; loudness needs at least 400 ms.",
+            )
+        if found.sample_peak > 10 ** (MOST_OVER_DB / 20):
+            raise JobFailure(
+                "bad_input.corrupt",
+                f"The recording holds values more than {MOST_OVER_DB:g} dB over full scale, which are no sound; "
+                "export it again from the program that made it.",
             )
         if found.sample_peak < 10 ** (-80 / 20):
             raise JobFailure(
