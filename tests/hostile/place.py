@@ -112,7 +112,7 @@ class Place:
         assert status == 201, begun
         status, _, told = self.client.ask("PUT", begun["upload"]["url"], content, **begun["upload"]["headers"])
         assert status == 201, told
-        job = {"type": "ingest", "params": {"source": begun["asset"]} | params, "max_failures": 1, "timeout_s": 120}
+        job = {"type": "ingest", "params": {"source": begun["asset"]} | params, "max_failures": 1, "timeout_s": 1200}
         status, _, made = self.client.ask("POST", "/api/jobs", job)
         assert status == 201, made
         return str(made["id"])
