@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import JobFailure
+from shared.text import cleaned, is_plain
 from shared.types import is_url
 from worker.failures import last_words
 from worker.process import Limits
@@ -101,7 +102,7 @@ def _listing(found: dict[str, Any]) -> Listing:
 
 
 def _usable(url: str) -> bool:
-    return is_url(url) and len(url) <= 2048 and url.isprintable()
+    return is_url(url) and len(url) <= 2048 and is_plain(url)
 
 
 def _plain(text: object) -> str | None:
@@ -109,4 +110,4 @@ def _plain(text: object) -> str | None:
     if not isinstance(text, str):
         return None
     line = " ".join(html.unescape(re.sub(r"<[^>]{0,500}>", "", text)).split())
-    return "".join(char for char in line if char.isprintable())[:_TITLE].strip() or None
+    return cleaned(line)[:_TITLE].strip() or None
