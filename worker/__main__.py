@@ -40,13 +40,17 @@ def main() -> int:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.drain())
-        return worker.run()
+        code = worker.run()
     except ConfigurationError as error:
         sys.stderr.write(f"The worker cannot start: {error.message}\n")
         return 2
     except Unavailable as error:  # only while starting: from then on every thread waits for the database by itself
         sys.stderr.write(f"The worker cannot start now: {error.message} Start it again when that is mended.\n")
         return 3
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # One more while Python ends would kill it and look like a failure: Python gives up its handlers first.
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 if __name__ == "__main__":

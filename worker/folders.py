@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from pathlib import Path
 
 from shared.errors import ConfigurationError
@@ -16,6 +17,8 @@ from shared.errors import ConfigurationError
 _ENTRY_BYTES = 1 << 16
 #: More than any disk holds: what a folder counts into which the worker may not look.
 _UNKNOWN_BYTES = 1 << 62
+#: What is written to see whether anything can be.
+_TRIAL = bytes(8192)
 
 
 class WorkFolders:
@@ -60,6 +63,18 @@ class WorkFolders:
                 finally:
                     os.close(descriptor)
         return swept
+
+    def fault(self) -> str | None:
+        """Why nothing can be written here now, in the system's words; None when it can. May be asked by any thread."""
+        trial = self._home / f".trial-{threading.get_ident()}"
+        try:
+            try:
+                trial.write_bytes(_TRIAL)
+            finally:
+                trial.unlink(missing_ok=True)
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
 
     def place(self, job_id: str, attempt: int) -> Path:
         """Where an attempt works; the attempt makes the folder itself, so that a full disk is its own failure."""

@@ -49,6 +49,8 @@ class Janitor:
         now = clock()
         often = settings.lease_s / 6
         self._reached_at = -math.inf
+        #: How far the database's clock is ahead of ours, at least and at most; None before it was asked.
+        self._ahead_s: tuple[float, float] | None = None
         self._prune_duty = Duty(self._prune, _PRUNE_EVERY_S, now + chance.uniform(5, 60))
         self._duties = (
             Duty(self._tend_and_reap, often, now + chance.uniform(0, often)),
@@ -73,12 +75,25 @@ class Janitor:
         self._reached_at = now
         if now - reached_before > self._settings.lease_s / 3:
             self.be_quiet()  # an outage long enough to end leases is over just now, or this worker has just begun
+        if self._clock_jumped():
+            self.be_quiet()
+            _log.warning("the database's clock jumped; owners get time to give back what their leases no longer cover")
         if now < self._quiet_until:
             return
         for job in self._store.reap():
             _log.warning(
                 "job taken from a lost worker", job=job.id, attempt=job.attempt, type=job.type, status=job.status.value
             )
+
+    def _clock_jumped(self) -> bool:
+        """Whether the database's clock got ahead of ours since it was last asked, so that leases seem to have ended.
+
+        Late answers blur when it was read, so it counts only as far as it is certain.
+        """
+        asked_at = self._clock()
+        now_s = self._store.check() / 1000
+        before, self._ahead_s = self._ahead_s, (now_s - self._clock(), now_s - asked_at)
+        return before is not None and self._ahead_s[0] > before[1] + self._settings.lease_margin_s / 2
 
     def _prune(self) -> None:
         pruned = self._store.prunable(older_than_s=self._settings.retention_days * _DAY_S)

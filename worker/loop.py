@@ -70,6 +70,7 @@ class Worker:
         self._lock = threading.Condition()
         self._attempts: list[Attempt] = []
         self._news = False
+        self._fault: str | None = None
         self._drains_asked = 0
         self._drain_until: float | None = None
         self._log = structlog.get_logger("spool.worker").bind(worker=worker_id)
@@ -167,6 +168,8 @@ class Worker:
 
     # --- the queue -----------------------------------------------------------------------------------------
     def _claim(self) -> tuple[Job, float] | None:
+        if not self._fit():
+            return None
         request, claimed_at = self._request(), self._clock()
         try:
             # The lease counts from the first try, so a claim that took long is given up for a fresh one.
@@ -176,7 +179,7 @@ class Worker:
         return (job, claimed_at) if job is not None else None
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> tuple[Job, float] | None:
-        request, claimed_at = None if self._drains_asked else self._request(), self._clock()
+        request, claimed_at = None if self._drains_asked or not self._fit() else self._request(), self._clock()
         progress, lines = attempt.report.last()
 
         def finish() -> Finished:
@@ -224,6 +227,18 @@ class Worker:
             reraise=True,
         )
         return retrying(ask)
+
+    def _fit(self) -> bool:
+        """Whether a job could work here: a worker whose disk is full or gone would fail one job of the queue after the
+        other, faster than the others finish them, so it takes none until that is mended."""
+        fault = self._folders.fault()
+        with self._lock:
+            before, self._fault = self._fault, fault
+        if fault is not None and before is None:
+            self._log.error("the work folder cannot be used; no more jobs are taken until it can", reason=fault)
+        elif fault is None and before is not None:
+            self._log.info("the work folder can be used again")
+        return fault is None
 
     def _request(self) -> ClaimRequest:
         return ClaimRequest(self.identity, self._new_token(), self._settings.lease_s)

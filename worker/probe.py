@@ -141,10 +141,15 @@ def probe(run: Run, path: Path) -> Media:
 
 
 def _early_end(ended: Ended) -> Meaning:
-    """What it means that the look did not finish: its limits are generous, so a file that breaks them is at fault."""
-    if ended.returncode == -signal.SIGXCPU:
+    """What it means that the look did not finish: its limits are generous, so a file that breaks them is at fault.
+
+    Not so where it was killed before it had spent its time: by the kernel, for memory that others use, or with its
+    launcher.
+    """
+    spent = LIMITS.cpu_s is not None and ended.cpu_s >= LIMITS.cpu_s
+    if ended.returncode == -signal.SIGXCPU or (ended.returncode == -signal.SIGKILL and spent):
         return TANGLED
-    if ended.returncode == -signal.SIGKILL or "MemoryError" in ended.stderr_tail:
+    if "MemoryError" in ended.stderr_tail:
         return BOMB
     return meaning(ended.returncode, ended.stderr_tail) if ended.returncode < 0 else UNKNOWN
 

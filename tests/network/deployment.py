@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import urllib3
 
 from shared.store.hrana import Hrana
+from shared.store.local import LocalJobStore
 from shared.store.sql import Statement
 from shared.store.turso import TursoJobStore
 from tests.real.sqld import Sqld
@@ -44,15 +45,22 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE
 
 @dataclass
 class Part:
-    """One of Spool's processes, and the log that it writes."""
+    """One of Spool's processes, and the log that it writes; `harmed` says that a test did something to it."""
 
     name: str
     process: subprocess.Popen[str]
     log: Path
+    harmed: bool = False
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has said so far; a line that is no JSON fails the test."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """What it has said so far; a line that is no JSON fails the test, except where the process was harmed."""
+        said = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            try:
+                said.append(json.loads(line))
+            except ValueError:
+                assert self.harmed, line
+        return said
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of one kind."""
@@ -96,11 +104,26 @@ class Gate:
                 os.kill(pid, signal.SIGCONT)
 
 
-class Deployment:
-    """Everything that runs, and what the database itself says, asked past all that may stand in between."""
+class Program(NamedTuple):
+    """A process that a worker has started, told from a later one with the same id by when it was started."""
 
-    def __init__(self, folder: Path, server: Sqld, **settings: object) -> None:
-        self.folder, self.server = folder, server
+    pid: int
+    started: bytes
+    worker: str
+    job: str
+    attempt: int
+
+
+class Deployment:
+    """Everything that runs, and what the database itself says, asked past all that may stand in between.
+
+    Without a server the database is a file in the folder. `extra` goes into the environment of every process.
+    """
+
+    def __init__(
+        self, folder: Path, server: Sqld | None, extra: Mapping[str, str] | None = None, **settings: object
+    ) -> None:
+        self.folder, self.server, self._extra = folder, server, dict(extra or {})
         self.work = folder / "work"
         self._settings = {
             "STORAGE_URL": f"file:{folder}/storage",
@@ -111,15 +134,20 @@ class Deployment:
         } | {name.upper(): value for name, value in settings.items()}
         self.parts: list[Part] = []
         self.url = ""
-        self._truth = TursoJobStore(Hrana(server.url))
+        self.file = folder / "spool.db"
+        self._truth = TursoJobStore(Hrana(server.url)) if server is not None else LocalJobStore(self.file)
         self._truth.migrate()
 
-    def start_api(self, database: str) -> Part:
-        """The API under uvicorn, as `spool api` starts it; returns when it listens."""
+    def start_api(self, database: str, port: int = 0, *, wait: bool = True) -> Part:
+        """The API under uvicorn, as `spool api` starts it; returns when it listens, or without `wait` at once."""
         spool = [sys.executable, "-c", "from cli.main import app; app()"]  # of this tree, not of the installed one
-        part = self._start("api", [*spool, "api", "--port", "0"], database)
+        part = self._start("api", [*spool, "api", "--port", str(port)], database)
         assert part.process.stdout is not None
-        self.url = part.process.stdout.readline().split("dashboard: ")[1].split("/ ")[0]
+        if not wait:
+            return part
+        said = part.process.stdout.readline()
+        assert "dashboard: " in said, part.log.read_text()
+        self.url = said.split("dashboard: ")[1].split("/ ")[0]
         return part
 
     def start_worker(self, database: str) -> Part:
@@ -133,14 +161,14 @@ class Deployment:
                 until(lambda part=part: bool(part.said("worker ready")), f"{part.name} ready")
 
     def _start(self, name: str, command: list[str], database: str) -> Part:
-        log = self.folder / f"{name}.log"
+        log = self.folder / (f"{name}.log" if name != "api" else f"api-{len(self.parts)}.log")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SPOOL_", "TURSO_"))}
         settings = {f"SPOOL_{key}": str(value) for key, value in self._settings.items()}
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=kept | settings | {"SPOOL_DATABASE_URL": database},
+                env=kept | self._extra | settings | {"SPOOL_DATABASE_URL": database},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -162,14 +190,26 @@ class Deployment:
     def close(self) -> None:
         """End whatever a failed test has left behind."""
         for part in self.parts:
-            if part.process.poll() is None:
-                part.process.kill()
-                part.process.communicate()
+            part.process.kill()
+            part.process.wait()
+            if part.process.stdout is not None:
+                part.process.stdout.close()
         self._truth.close()
 
     def children(self) -> set[int]:
         """Programs, and their launchers, that the workers of this deployment have started and that still live."""
-        return {pid for pid, environment in _environments() if self.work in _home(environment).parents}
+        return {program.pid for program in self.programs()}
+
+    def programs(self) -> set[Program]:
+        """The same with what they work for; a zombie is none, since it has no environment."""
+        found = set()
+        for pid, environment in _environments():
+            home = _home(environment)
+            if self.work in home.parents:
+                worker, job, attempt, *_ = (*home.relative_to(self.work).parts, "", "")
+                started = _read(pid, "stat").rpartition(b")")[2].split()[19:20]
+                found.add(Program(pid, b"".join(started), worker, job, int(attempt or 0)))
+        return found
 
     def left_on_disk(self, text: str) -> list[tuple[Any, ...]]:
         """What a query finds in the files of a server that is stopped."""

@@ -62,9 +62,10 @@ class Faults:
 class Proxy:
     """Passes requests on to `target`. `fault` is asked once per request and names a fault, or None.
 
-    While it is `silent` it passes on and answers nothing, like a network without a way to the server.
-    With `tls` it answers encrypted, which makes it the TLS terminator of a server that speaks plain HTTP. It passes on
-    `at_once` requests at a time: the test server stalls when more than a few clients write at once.
+    `edit` changes the body of a request on its way. While it is `silent` the proxy passes on and answers nothing, like
+    a network without a way to the server. With `tls` it answers encrypted, which makes it the TLS terminator of a
+    server that speaks plain HTTP. It passes on `at_once` requests at a time: the test server stalls when more than a
+    few clients write at once.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Proxy:
     ) -> None:
         self._target = urlsplit(target).netloc
         self.fault = fault
+        self.edit: Callable[[bytes], bytes] = lambda body: body
         self.delay_s = delay_s
         self.silent = False
         self._room = threading.Semaphore(at_once)
@@ -182,7 +184,9 @@ class Proxy:
         return fault in {None, "slow", "repeat", "500 after"}
 
     def _forward(self, request: Request) -> Reply:
-        method, path, headers, body = request
+        method, path, headers, sent = request
+        body = self.edit(sent)
+        headers = headers | ({"content-length": str(len(body))} if body != sent else {})
         upstream = http.client.HTTPConnection(self._target, timeout=30)
         with self._room, closing(upstream):
             upstream.request(method, path, body, headers)

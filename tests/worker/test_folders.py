@@ -77,3 +77,14 @@ def test_a_place_that_cannot_be_made_is_explained(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="SPOOL_WORK_DIR"):
         WorkFolders(tmp_path / "file" / "work", "me").open()
+
+
+def test_a_folder_that_cannot_be_used_says_why(tmp_path) -> None:
+    """Gone or in order, a look tells, and leaves nothing."""
+    folders = WorkFolders(tmp_path / "work", "me")
+    folders.open()
+    assert folders.fault() is None
+    assert list((tmp_path / "work" / "me").iterdir()) == []
+    (tmp_path / "work" / "me").rmdir()
+    assert folders.fault() == "No such file or directory"
+    folders.close()

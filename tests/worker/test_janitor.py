@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,17 @@ class Place:
         assert job is not None
         self.change("UPDATE job SET lease_until = 1")
         return job
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the database's clock ahead; the worker's own goes on as before."""
+
+        def julianday(_: str) -> float:
+            return (time.time() + seconds) / 86400 + 2440587.5
+
+        self.store.close()
+        connection = self.store._connect()
+        connection.create_function("julianday", 1, julianday)
+        self.store._idle.put(connection)
 
     def change(self, statement: str) -> None:
         """Change the database behind everyone's back, as only time can."""
@@ -107,6 +119,18 @@ def test_a_janitor_told_to_be_quiet_is(place) -> None:
         place.janitor.be_quiet()
         place.spend(1)
     assert status(place, job) is Status.RUNNING
+
+
+def test_nothing_is_reaped_right_after_the_clock_jumped(place) -> None:
+    """When the database's clock jumps ahead all leases seem to have ended: owners get two heartbeats to give back."""
+    place.spend(60)
+    submit(place.store)
+    job = place.store.claim(ClaimRequest(LOST, new_id(), 90.0))
+    place.step_clock(100.0)
+    place.spend(9, step_s=0.5)
+    assert status(place, job) is Status.RUNNING
+    place.spend(20)
+    assert status(place, job) is Status.RETRYING
 
 
 def test_old_jobs_are_pruned_with_their_files(place, tmp_path) -> None:

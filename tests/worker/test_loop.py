@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.errors import Unavailable
 from shared.job import Job, Status, new_id
@@ -222,16 +224,35 @@ def test_a_result_that_is_no_json_still_ends_the_job(store, stand) -> None:
     assert until(store, after, ended).status is Status.COMPLETED
 
 
-def test_a_full_disk_is_a_failure_of_the_job(store, stand, tmp_path) -> None:
-    """When the work folder cannot be made the job fails, with the worker alive."""
+def test_a_folder_that_cannot_be_made_is_a_failure_of_the_job(store, stand, tmp_path) -> None:
+    """When an attempt cannot make its folder the job fails, with the worker alive."""
+    worker = stand()
+    until(store, submit(store), ended)
+    job_id = new_id()
+    (tmp_path / "work" / worker.worker.identity.id / job_id).write_text("in the way")
+    done = until(store, submit(store, id=job_id, max_failures=1), ended)
+    assert done.error is not None
+    assert done.error["code"] == "internal"
+
+
+def test_a_worker_without_a_disk_takes_no_jobs(store, stand, tmp_path) -> None:
+    """While the work folder cannot be used jobs wait, unharmed; when it can they run."""
     worker = stand()
     until(store, submit(store), ended)
     place = tmp_path / "work" / worker.worker.identity.id
-    place.rename(tmp_path / "aside")  # the first job's own folder may still be in it
-    place.write_text("in the way")
-    done = until(store, submit(store, max_failures=1), ended)
-    assert done.error is not None
-    assert done.error["code"] == "internal"
+    with capture_logs() as said:
+        place.rename(tmp_path / "aside")  # the first job's own folder may still be in it
+        place.write_text("in the way")
+        give_up = time.monotonic() + PATIENCE_S
+        while not any("cannot be used" in entry["event"] for entry in said):
+            assert time.monotonic() < give_up, "the worker did not notice"
+            time.sleep(0.01)
+    waiting = [submit(store) for _ in range(3)]
+    assert worker.worker._claim() is None
+    place.unlink()
+    (tmp_path / "aside").rename(place)
+    done = [until(store, job, ended) for job in waiting]
+    assert [(job.status, job.attempt, job.failures) for job in done] == [(Status.COMPLETED, 1, 0)] * 3
 
 
 @pytest.mark.parametrize(

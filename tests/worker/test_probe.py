@@ -157,6 +157,16 @@ def test_the_prober_has_neither_the_workers_environment_nor_endless_memory(
     assert failed.value.failure_code == "bad_input.too_large"
 
 
+def test_a_killed_prober_is_no_fault_of_the_file(run, recordings, tmp_path, monkeypatch) -> None:
+    """The kernel may kill it for the memory of others, and its launcher may die: that is tried again."""
+    killed = tmp_path / "killed.py"
+    killed.write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(probing, "PROBER", killed)
+    with pytest.raises(JobFailure) as failed:
+        probe(run, recordings.speech)
+    assert (failed.value.failure_code, failed.value.kind) == ("out_of_memory", "transient")
+
+
 @pytest.mark.parametrize("field", ["sample_rate", "channels", "codec"])
 def test_facts_of_a_wrong_kind_are_refused(field) -> None:
     """Numbers are numbers and names are names."""
