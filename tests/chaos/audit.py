@@ -111,6 +111,23 @@ def late_writes(evidence: Evidence) -> list[str]:
     return found
 
 
+def overtaken(evidence: Evidence) -> list[str]:
+    """Jobs that began while one waited that was before them in the queue."""
+    found: list[str] = []
+    waiting: dict[str, tuple[int, int]] = {}
+    for event in evidence.events:
+        job = event["job_id"]
+        if event["kind"] != "state" or job not in evidence.jobs:
+            continue
+        place = (-evidence.jobs[job]["priority"], evidence.jobs[job]["seq"])
+        waiting.pop(job, None)
+        if event["message"] == Status.PENDING:
+            waiting[job] = place
+        elif event["message"] == Status.RUNNING and waiting and min(waiting.values()) < place:
+            found.append(f"{job}: began before {min(waiting, key=waiting.__getitem__)}")
+    return found
+
+
 def undone_cancels(evidence: Evidence) -> list[str]:
     """Jobs that went back to the queue although their cancel had been asked for."""
     found = []
@@ -172,7 +189,11 @@ def wrong_outputs(evidence: Evidence, copy: Path, ffmpeg: Path | None = None) ->
 
 
 def _unheard(ffmpeg: Path, path: Path) -> Iterator[str]:
-    heard = libebur128(ffmpeg, path)
+    try:
+        heard = libebur128(ffmpeg, path)
+    except AssertionError as error:
+        yield f"cannot be decoded: {error}"
+        return
     if abs(heard.lufs - TARGET_LUFS) > OFF_LU:
         yield f"has {heard.lufs:.2f} LUFS instead of {TARGET_LUFS:g}"
     if heard.true_peak_dbtp > CEILING_DBTP + 0.05:

@@ -48,10 +48,10 @@ class Chaos:
             ),
         ]
 
-    def run(self, seconds: float) -> None:
-        """Harm for so long, then mend everything."""
+    def run(self, seconds: float, *, enough: Callable[[], bool]) -> None:
+        """Harm for so long, or until there is `enough`, then mend everything."""
         until, next_at = time.monotonic() + seconds, time.monotonic()
-        while (now := time.monotonic()) < until:
+        while (now := time.monotonic()) < until and not enough():
             self._mend(now)
             if now >= next_at:
                 if not self._deck:
@@ -114,7 +114,6 @@ class Chaos:
         if (part := self._victim()) and time.monotonic() > self._frozen_until:
             seconds = self._lease_s * self._chance.uniform(1.1, 1.5)
             self._frozen_until = time.monotonic() + seconds
-            part.harmed = True
             self._spared[part.name] = time.monotonic() + seconds + 1.0
             part.process.send_signal(signal.SIGSTOP)
             if self._place.proxy is None:  # it may hold the lock of the file for as long as it is frozen
@@ -142,7 +141,6 @@ class Chaos:
             part = pids.get(int(stat[1])) if stat else None
             if part and b"launcher" in _read(pid, "cmdline") and self._spared.get(part.name, 0.0) <= now:
                 self._spared[part.name] = now + _APART_S
-                part.harmed = True
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 self._tell("launchers", f"SIGKILL to a launcher of {part.name}")
@@ -153,7 +151,6 @@ class Chaos:
         if part := self._victim():
             seconds = self._chance.uniform(1.0, 4.0)
             pid, free = part.process.pid, resource.prlimit(part.process.pid, resource.RLIMIT_FSIZE)
-            part.harmed = True
             self._spared[part.name] = time.monotonic() + seconds
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (_FULL_BYTES, free[1]))
 
@@ -172,7 +169,6 @@ class Chaos:
             seconds = self._chance.uniform(1.0, 3.0)
             folder = self._place.deployment.work / worker
             aside = folder.with_name(f".{worker}")
-            part.harmed = True
             self._spared[part.name] = time.monotonic() + seconds
             folder.rename(aside)
             folder.touch()

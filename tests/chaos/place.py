@@ -47,6 +47,7 @@ class Place:
         self._ended_at: dict[str, float] = {}
         self._names: dict[str, Part] = {}
         self._api: Part | None = None
+        self.fallen: list[str] = []
         self.step_clock(0.0)
         if proxy is not None:
             proxy.edit = self._in_time
@@ -54,7 +55,7 @@ class Place:
     @property
     def url(self) -> str:
         """Where the processes find the database."""
-        return f"sqlite:///{self.deployment.file}" if self.proxy is None else self.proxy.url
+        return self.deployment.database if self.proxy is None else self.proxy.url
 
     def second_store(self) -> SqlJobStore:
         """The database past everything that stands in between, for somebody who does not wait."""
@@ -67,13 +68,17 @@ class Place:
         for part in self._live:
             if part.process.poll() is not None:
                 self._gone(part)
+                if not died_young(part):
+                    self.fallen.append(f"{part.name} ended by itself and said {part.process.returncode}")
         self._live = [part for part in self._live if part.process.returncode is None]
         return list(self._live)
 
     def start_worker(self) -> Part:
         """One more."""
-        self._live.append(self.deployment.start_worker(self.url))
-        return self._live[-1]
+        part = self.deployment.start_worker(self.url)
+        part.harmed = True  # it may be any time now, in the middle of a line of its log
+        self._live.append(part)
+        return part
 
     def leave(self, part: Part) -> None:
         """It was told to end: it is no longer one of ours."""
@@ -81,7 +86,6 @@ class Place:
 
     def end(self, part: Part, how: signal.Signals) -> None:
         """End a worker at once."""
-        part.harmed = True
         part.process.send_signal(how)
         part.process.wait()
         self._gone(part)
@@ -153,8 +157,8 @@ class Place:
 
 
 def died_young(part: Part) -> bool:
-    """Whether a worker got its SIGTERM before it was ready: then it ends by it, and owns nothing."""
-    return part.process.returncode == -signal.SIGTERM and not part.said("worker ready")
+    """Whether a worker ended before it was ready, when it owned nothing: by its SIGTERM, or for want of a database."""
+    return part.process.returncode in {-signal.SIGTERM, 3} and not part.said("worker ready")
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Run:
     evidence: audit.Evidence | None = None
 
     def do(self, place: Place, seconds: float, ffmpeg: Path) -> None:
-        """Harm a place for so long, mend it, let everything end, and look."""
+        """Harm a place for so long, or until something is seen to be wrong; mend it, let everything end, and look."""
         began = time.monotonic()
 
         def tell(what: str) -> None:
@@ -53,15 +53,16 @@ class Run:
         with Witness(place.deployment, watching, place.ended_at) as witness:
             load.start()
             try:
-                chaos.run(seconds)
+                chaos.run(seconds, enough=lambda: bool(witness.orphans or place.book.two_owners()))
             finally:
                 load.stop()
             if place.proxy is not None:
                 place.proxy.fault = lambda: None
             tell("calm")
+            self.counts["harmed for"] = round(time.monotonic() - began)
             _calm(place)
             tell("told to end")
-            stuck = [*chaos.stuck, *place.drain()]
+            stuck = [*chaos.stuck, *place.drain(), *place.fallen]
         counting.close()
         orphans = [
             *witness.orphans.values(),
@@ -81,6 +82,7 @@ class Run:
             "orphans": orphans,
             "wrong outputs": audit.wrong_outputs(evidence, deployment.folder / "copy", ffmpeg),
             "wrong ends": audit.wrong_ends(evidence),
+            "overtaken": audit.overtaken(evidence),
             "late writes": audit.late_writes(evidence),
             "cancels undone": audit.undone_cancels(evidence),
             "stuck": [f"-: {sentence}" for sentence in stuck],

@@ -10,8 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +135,7 @@ class Deployment:
         self.parts: list[Part] = []
         self.url = ""
         self.file = folder / "spool.db"
+        self.database = f"sqlite:///{self.file}" if server is None else server.url
         self._truth = TursoJobStore(Hrana(server.url)) if server is not None else LocalJobStore(self.file)
         self._truth.migrate()
 
@@ -150,9 +151,9 @@ class Deployment:
         self.url = said.split("dashboard: ")[1].split("/ ")[0]
         return part
 
-    def start_worker(self, database: str) -> Part:
+    def start_worker(self, database: str, command: Sequence[str] = (sys.executable, "-m", "worker")) -> Part:
         """A worker as the documents start it; `await_workers` tells when it is ready."""
-        return self._start(f"worker-{len(self.parts)}", [sys.executable, "-m", "worker"], database)
+        return self._start(f"worker-{len(self.parts)}", [*command], database)
 
     def await_workers(self) -> None:
         """Return when every worker has said that it is ready."""
@@ -231,11 +232,13 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path, **settings: object) -> Iterator[Deployment]:
-    """A database server and nothing else yet; what is started on it is ended with it."""
+def deployed(
+    folder: Path, *, file: bool = False, extra: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[Deployment]:
+    """A database (a server, or a `file`) and nothing else yet; what is started on it is ended with it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Sqld(folder / "sqld") as server:
-        deployment = Deployment(folder, server, **settings)
+    with nullcontext() if file else Sqld(folder / "sqld") as server:
+        deployment = Deployment(folder, server, extra, **settings)
         try:
             yield deployment
         finally:
