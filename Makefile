@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop demo dev test outage hostile model check check-infra deploy rehearse bench lock clean
+.PHONY: setup tools aws interop demo dev test outage hostile model chaos plants check check-infra deploy rehearse bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -64,6 +64,15 @@ hostile: setup
 # The queue against its oracle, with examples that no run had before; `make test` takes the same few every time.
 model: setup
 	@$(BIN)/python -m pytest tests/model --hypothesis-profile=long
+
+# Processes, clock, disk, database and network harmed at random for CHAOS_S seconds on each database, then an audit.
+CHAOS_S ?= 300
+chaos: setup
+	@CHAOS_S=$(CHAOS_S) $(BIN)/python -m pytest tests/chaos/test_chaos.py
+
+# Chaos on copies of the code with one fault planted in each: every one must be noticed.
+plants: setup
+	@$(BIN)/python -m tests.chaos.plants
 
 check: setup
 	@$(BIN)/ruff format --check .

@@ -24,8 +24,8 @@ Row = Mapping[str, Any]
 #: What every file was asked to have, and how far it may be from it.
 TARGET_LUFS, OFF_LU = -16.0, 0.1
 CEILING_DBTP = -1.0
-#: Where a job may go once its cancel was asked for.
-_AFTER_A_REQUEST = {Status.RUNNING, Status.WAITING_CHILDREN, Status.COMPLETED, Status.CANCELLED}
+#: Where no job may go once its cancel was answered.
+_IN_THE_QUEUE = {Status.SCHEDULED, Status.PENDING, Status.RETRYING}
 
 
 class Evidence:
@@ -83,8 +83,9 @@ def doubled(evidence: Evidence, acknowledged: Mapping[str, str]) -> list[str]:
             found.append(f"{job}: started {starts} times in {row['attempt']} attempts")
     lines = Counter((event["job_id"], event["attempt"], event["line"]) for event in evidence.events if event["line"])
     found += [f"{job}: line {n} of attempt {attempt} twice" for (job, attempt, n), many in lines.items() if many > 1]
-    if evidence.tally != len(evidence.jobs) - carried:
-        found.append(f"-: the tally counts {evidence.tally} ends of {len(evidence.jobs) - carried} jobs")
+    ended = sum(row["status"] in TERMINAL for row in evidence.jobs.values()) - carried
+    if evidence.tally != ended:
+        found.append(f"-: the tally counts {evidence.tally} ends of {ended} jobs")
     return found
 
 
@@ -128,17 +129,14 @@ def overtaken(evidence: Evidence) -> list[str]:
     return found
 
 
-def undone_cancels(evidence: Evidence) -> list[str]:
-    """Jobs that went back to the queue although their cancel had been asked for."""
-    found = []
-    for job, row in evidence.jobs.items():
-        if (asked_at := row["cancel_requested_at"]) is None:
-            continue
-        since = [event for event in evidence.states[job] if event["at"] > asked_at]
-        found += [
-            f"{job}: {event['message']} after its cancel" for event in since if event["message"] not in _AFTER_A_REQUEST
-        ]
-    return found
+def undone_cancels(evidence: Evidence, cancelled: Mapping[str, int]) -> list[str]:
+    """Jobs that went back to the queue after the event that was the last when their cancel had been answered."""
+    return [
+        f"{job}: {event['message']} after its cancel"
+        for job, last in cancelled.items()
+        for event in evidence.states[job]
+        if event["id"] > last and event["message"] in _IN_THE_QUEUE
+    ]
 
 
 def wrong_ends(evidence: Evidence) -> list[str]:

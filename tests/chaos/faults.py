@@ -39,7 +39,7 @@ class Chaos:
         self._server_away = False
         self._frozen_until = 0.0
         self._kinds = [
-            *(self.kill, self.kill, self.stop, self.stop, self.drain, self.kill_launcher),
+            *(self.kill, self.kill, self.stop, self.stop, self.stop, self.drain, self.kill_launcher),
             *(self.fill_disk, self.take_folder, self.step_clock, self.kill_api),
             *(
                 (self.hold_database,)
@@ -67,8 +67,7 @@ class Chaos:
         for _, undo in due:
             undo()
         self._watch_leavers(now)
-        while len(self._place.workers()) < self._place.size:
-            self._place.start_worker()
+        self._place.host()
 
     def _watch_leavers(self, now: float) -> None:
         for part, since in list(self._leaving):
@@ -78,9 +77,8 @@ class Chaos:
             if code is None and time.monotonic() - since < HOST_S:
                 continue
             self._leaving.remove((part, since))
-            unheard = (
-                code == 1 and self._database_back_at >= since
-            )  # a job could not be given back in time, and it says so
+            # Without a database a worker cannot give its jobs back in time, and says so.
+            unheard = code == 1 and self._database_back_at >= since
             if code != 0 and not unheard and not died_young(part):
                 self.stuck.append(f"{part.name} was told to end and {'did not' if code is None else f'said {code}'}")
                 part.process.kill()
@@ -183,7 +181,7 @@ class Chaos:
     # --- everything else -----------------------------------------------------------------------------------
     def kill_api(self) -> None:
         """SIGKILL to the API, which is started again."""
-        self._place.restart_api()
+        self._place.kill_api()
         self._tell("api kills", "SIGKILL to the API")
 
     def step_clock(self) -> None:
@@ -194,7 +192,7 @@ class Chaos:
 
     def hold_database(self) -> None:
         """Somebody else holds the database's write lock."""
-        seconds = self._lease_s * self._chance.choice((0.1, 0.3, 1.3))
+        seconds = self._lease_s * self._chance.choice((0.1, 0.1, 0.3, 1.3))
         held = sqlite3.connect(self._place.deployment.file, timeout=0.5, isolation_level=None)
         try:
             held.execute("BEGIN IMMEDIATE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from tests.network.deployment import Client
 #: A link to where no worker may go, which ends its job at once.
 BAD_LINK = {"source": "http://192.168.0.1/talk.mp3"}
 #: Of every hundred wishes so many are of a kind.
-MIX = {"link": 74, "tone": 15, "talk": 3, "family": 6, "deep": 2}
+MIX = {"link": 70, "tone": 20, "talk": 3, "family": 5, "deep": 2}
 #: A hanging program is ended after so long; see tests/chaos/witness.py.
 TIMEOUT_S = 8.0
 #: No more jobs are asked for while so many wait or run.
@@ -41,9 +42,12 @@ class Load:
 
     address: Callable[[], str]
     unfinished: Callable[[], int]
+    last_event: Callable[[], int]
     sources: Sources
     seed: int
     acknowledged: dict[str, str] = field(default_factory=dict)
+    #: Jobs whose cancel was answered, with the number of an event that was there by then.
+    cancelled: dict[str, int] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     _over: threading.Event = field(default_factory=threading.Event)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(CREATORS + 2))
@@ -56,12 +60,15 @@ class Load:
             for number, (work, pause_s) in enumerate(clients)
         ]
 
-    def stop(self) -> None:
+    def stop(self, meanwhile: Callable[[], None]) -> None:
         """Return when the last answer came; raises what a client had to complain about."""
         self._over.set()
+        while not all(client.done() for client in self._running):
+            meanwhile()
+            time.sleep(0.1)
+        self._threads.shutdown()
         for client in self._running:
             client.result()
-        self._threads.shutdown()
 
     def _repeat(self, work: Callable[[Client, random.Random], None], pause_s: float, chance: random.Random) -> None:
         while not self._over.wait(pause_s * chance.uniform(0.5, 1.5)):
@@ -103,6 +110,8 @@ class Load:
             with suppress(urllib3.exceptions.HTTPError, ValueError):
                 status, _, _ = client.ask("POST", f"/api/jobs/{victim}/cancel")
                 assert status in {200, 202, 409, 503}, status
+                if status in {200, 202}:
+                    self.cancelled.setdefault(victim, self.last_event())
                 self.asked["cancels"] += 1
 
     def _retry(self, client: Client, chance: random.Random) -> None:

@@ -118,13 +118,19 @@ class Place:
         """At the address that it keeps."""
         self._api = self.deployment.start_api(self.url, self._port, wait=wait)
 
-    def restart_api(self) -> None:
-        """It dies and is started again."""
+    def kill_api(self) -> None:
+        """It dies; its host starts it again."""
         assert self._api is not None
         self._api.harmed = True
         self._api.process.kill()
         self._api.process.wait()
-        self.start_api(wait=False)
+
+    def host(self) -> None:
+        """Start again what has ended: enough workers, and the API, which does not start without a database."""
+        while len(self.workers()) < self.size:
+            self.start_worker()
+        if self._api is not None and self._api.process.poll() is not None:
+            self.start_api(wait=False)
 
     def address(self) -> str:
         """Of the API."""

@@ -44,13 +44,7 @@ PLANTS = (
         "whoever waits for a next try is never moved on",
         "sqlite",
         ("lost",),
-        (
-            (
-                STATEMENTS,
-                "('scheduled', 'retrying') AND run_at <= {NOW}",
-                "('scheduled') AND run_at <= {NOW} - 86400000",
-            ),
-        ),
+        ((STATEMENTS, "IN ('scheduled', 'retrying') AND run_at <= {NOW}", "IN ('scheduled', 'retrying') AND false"),),
     ),
     Plant(
         "the same key makes a new job every time",
@@ -76,7 +70,7 @@ PLANTS = (
     Plant(
         "jobs are taken from owners that live",
         "sqlite",
-        ("two owners",),
+        ("two owners", "orphans"),
         ((STATEMENTS, "lease_until <= {NOW}\nRETURNING *", "lease_until <= {NOW} + 60000\nRETURNING *"),),
     ),
     Plant(

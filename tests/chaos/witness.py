@@ -12,7 +12,7 @@ from shared.errors import Unavailable
 from shared.store.sql import SqlJobStore, Statement
 from tests.network.deployment import Deployment, Program
 
-#: Attempts that hang: the first of every job whose id ends so. The id's end is random.
+#: Jobs whose first attempt hangs, by the random end of their id; those with the first of these hang twice.
 HANGS = "01"
 #: Longer than a launcher takes to end what a dead worker left (grace and a little), shorter than what is left of a
 #: lease then, which would end it too.
@@ -36,7 +36,7 @@ for other in "$book"/*; do
   [ "$other" = "$mine" ] || flock -n -x "$other" true || echo "$job ${{other##*/}} ${{mine##*/}}" >>{twice}
 done
 exec 8>&-
-case $job-$attempt in *[{hangs}]-1)
+case $job-$attempt in *[{hangs}]-1|*{hangs_twice}-2)
   trap '' TERM
   setsid sleep 120 &
   exec sleep 120 ;;
@@ -53,7 +53,7 @@ class Book:
         paths = {"work": folder / "work", "book": folder / "book", "twice": self._twice, "ffmpeg": ffmpeg}
         (folder / "book").mkdir(parents=True)
         quoted = {name: shlex.quote(str(path)) for name, path in paths.items()}
-        self.ffmpeg.write_text(BOOK_FFMPEG.format(**quoted, hangs=hangs or "-"))
+        self.ffmpeg.write_text(BOOK_FFMPEG.format(**quoted, hangs=hangs or "-", hangs_twice=hangs[:1] or "-"))
         self.ffmpeg.chmod(0o700)
 
     def two_owners(self) -> list[str]:

@@ -8,12 +8,14 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from shared.job import TERMINAL, new_id
 from shared.storage.local import LocalStorage
-from tests.network.deployment import Client, Deployment, deployed, until
+from tests.chaos.witness import Book
+from tests.network.deployment import Client, Deployment, Part, deployed, until
 from tests.real.proxy import FAULTS, Faults, Proxy
 
 #: Jobs by kind: recordings that ffmpeg masters, links to where no worker may go, which ends their jobs at once, and
@@ -40,7 +42,7 @@ def orders(recording: str) -> list[dict[str, Any]]:
 class Findings:
     """What came of a run, by the database itself, the storage, and the logs of the workers."""
 
-    def __init__(self, deployment: Deployment, acknowledged: set[str]) -> None:
+    def __init__(self, deployment: Deployment, acknowledged: set[str], book: Book) -> None:
         jobs = deployment.rows("SELECT * FROM job")
         states = deployment.rows("SELECT job_id, message FROM event WHERE kind = 'state' ORDER BY id")
         by_id = {job["id"]: job for job in jobs}
@@ -54,7 +56,7 @@ class Findings:
         self.failures = sum(job["failures"] for job in jobs)
         starts = Counter(state["job_id"] for state in states if state["message"] == "running")
         self.starts_uncounted = sum(starts[job["id"]] != job["attempt"] for job in jobs)
-        self.two_owners = _overlaps(deployment)
+        self.two_owners = overlaps(deployment.parts) + len(book.two_owners())
         self.tally = deployment.number("SELECT SUM(jobs) FROM tally")
         self.lines_twice = deployment.number(
             "SELECT COUNT(*) FROM (SELECT 1 FROM event WHERE line IS NOT NULL GROUP BY job_id, attempt, line "
@@ -63,11 +65,11 @@ class Findings:
         self.bad_outputs = _bad_outputs(deployment, jobs)
 
 
-def _overlaps(deployment: Deployment) -> int:
+def overlaps(parts: Sequence[Part]) -> int:
     """Attempts that began while another attempt of their job went on, or that two workers began, by their own logs."""
     spans: dict[str, list[tuple[str, str, int]]] = {}
     begun: Counter[tuple[str, int]] = Counter()
-    for part in deployment.parts:
+    for part in parts:
         open_at: dict[tuple[str, int], str] = {}
         for line in part.lines():
             attempt = (line.get("job", ""), line.get("attempt", 0))
@@ -101,11 +103,11 @@ def _bad_outputs(deployment: Deployment, jobs: list[dict[str, Any]]) -> list[str
     return bad + sorted(kept)
 
 
-def test_a_thousand_jobs_survive_a_hostile_network(tmp_path, recordings, record_property):
+def test_a_thousand_jobs_survive_a_hostile_network(tmp_path, engine, recordings, record_property):
     """Created with keys by four clients, run by two workers, all of them behind proxies that spoil exchanges."""
-    began = time.monotonic()
+    began, book = time.monotonic(), Book(tmp_path / "place", engine.ffmpeg, hangs="")
     with (
-        deployed(tmp_path / "place", slots=SLOTS) as deployment,
+        deployed(tmp_path / "place", slots=SLOTS, ffmpeg=book.ffmpeg) as deployment,
         Proxy(deployment.server.url, at_once=3) as database,
     ):
         deployment.start_api(database.url)
@@ -123,7 +125,7 @@ def test_a_thousand_jobs_survive_a_hostile_network(tmp_path, recordings, record_
         honest.close()
         deployment.end()
         orphans = deployment.children()
-        found = Findings(deployment, set(created))
+        found = Findings(deployment, set(created), book)
         took_s = time.monotonic() - began
         complaints = {part.name: part.complaints() for part in deployment.parts}
         left = list(deployment.work.iterdir())

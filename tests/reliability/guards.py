@@ -437,4 +437,28 @@ GUARDS = (
         "    cancel_requested_at: str | None\n",
         "tests/contract/test_schema.py",
     ),
+    Guard(
+        2,
+        "a jump of the clock takes no job from a worker that lives",
+        "worker/janitor.py",
+        "if self._clock_jumped():",
+        "if self._clock_jumped() and False:",
+        "tests/worker/test_janitor.py::test_nothing_is_reaped_right_after_the_clock_jumped",
+    ),
+    Guard(
+        6,
+        "a worker without a disk takes no jobs",
+        "worker/loop.py",
+        "        return fault is None\n",
+        "        return True\n",
+        "tests/worker/test_loop.py::test_a_worker_without_a_disk_takes_no_jobs",
+    ),
+    Guard(
+        6,
+        "a killed prober is no fault of the file",
+        "worker/probe.py",
+        "(ended.returncode == -signal.SIGKILL and spent)",
+        "ended.returncode == -signal.SIGKILL",
+        "tests/worker/test_probe.py::test_a_killed_prober_is_no_fault_of_the_file",
+    ),
 )
