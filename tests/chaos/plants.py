@@ -18,7 +18,7 @@ from tests.reliability.test_guards import PARTS
 
 ROOT = Path(__file__).parents[2]
 #: Chaos ends sooner when it sees something while it goes on.
-SECONDS = 40.0
+SECONDS = 60.0
 STATEMENTS, MIGRATION = "shared/store/statements.py", "shared/store/migrations/0001_queue.sql"
 LAUNCHER, PROCESS = "worker/launcher.py", "worker/process.py"
 

@@ -21,21 +21,20 @@ _LOOK_S = 0.2
 #: An ffmpeg that signs a book of owners before it begins. Every attempt has a line of its own, a file that its programs
 #: keep locked for as long as one of them lives, whatever becomes of whoever started it: so each program, when it
 #: begins, can tell for certain whether a program of another attempt of its job still lives. Some attempts hang, deaf to
-#: SIGTERM, with a child that left its session.
-BOOK_FFMPEG = """#!/bin/sh
+#: SIGTERM, with a child that left its session. bash, since it opens files under numbers that ffmpeg was not handed.
+BOOK_FFMPEG = """#!/bin/bash
 case $HOME in {work}/*) ;; *) exec {ffmpeg} "$@" ;; esac
 attempt=${{HOME##*/}} rest=${{HOME%/*}}
 job=${{rest##*/}} worker=${{rest%/*}}
 book={book}/$job mine={book}/$job/$attempt.${{worker##*/}}
 mkdir -p "$book"
-exec 8>>"{book}/$job.lock"
-flock 8
-exec 9>>"$mine"
-flock -s 9
+exec {{turn}}>>{book}/$job.lock {{line}}>>"$mine"
+flock $turn
+flock -s $line
 for other in "$book"/*; do
   [ "$other" = "$mine" ] || flock -n -x "$other" true || echo "$job ${{other##*/}} ${{mine##*/}}" >>{twice}
 done
-exec 8>&-
+exec {{turn}}>&-
 case $job-$attempt in *[{hangs}]-1|*{hangs_twice}-2)
   trap '' TERM
   setsid sleep 120 &
