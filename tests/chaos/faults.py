@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sqlite3
 import time
 from collections import Counter
@@ -180,9 +181,10 @@ class Chaos:
 
     # --- everything else -----------------------------------------------------------------------------------
     def kill_api(self) -> None:
-        """SIGKILL to the API, which is started again."""
-        self._place.kill_api()
-        self._tell("api kills", "SIGKILL to the API")
+        """SIGKILL to the API, once it has come back from the last one."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._place.port), timeout=1.0):
+            self._place.kill_api()
+            self._tell("api kills", "SIGKILL to the API")
 
     def step_clock(self) -> None:
         """The database's clock jumps: ahead by seconds or beyond every lease, or a little back."""

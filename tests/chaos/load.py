@@ -26,6 +26,8 @@ TIMEOUT_S = 8.0
 #: No more jobs are asked for while so many wait or run.
 MOST_UNFINISHED = 60
 CREATORS = 4
+#: How long a client insists: a busy machine may take a while to start an API that was killed.
+_PATIENCE_S = 240.0
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Load:
 
     def _repeat(self, work: Callable[[Client, random.Random], None], pause_s: float, chance: random.Random) -> None:
         while not self._over.wait(pause_s * chance.uniform(0.5, 1.5)):
-            client = Client(self.address(), read_s=20.0)
+            client = Client(self.address(), patience_s=_PATIENCE_S, read_s=20.0)
             work(client, chance)
             client.close()
 

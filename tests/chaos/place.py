@@ -41,7 +41,7 @@ class Place:
     def __init__(self, deployment: Deployment, book: Book, proxy: Proxy | None, clock: Path) -> None:
         self.deployment, self.book, self.proxy = deployment, book, proxy
         self._clock, self._ahead_s = clock, 0.0
-        self._port = free_port()
+        self.port = free_port()
         self._lock = threading.Lock()
         self._live: list[Part] = []
         self._ended_at: dict[str, float] = {}
@@ -116,7 +116,7 @@ class Place:
     # --- everything else -----------------------------------------------------------------------------------
     def start_api(self, *, wait: bool = True) -> None:
         """At the address that it keeps."""
-        self._api = self.deployment.start_api(self.url, self._port, wait=wait)
+        self._api = self.deployment.start_api(self.url, self.port, wait=wait)
 
     def kill_api(self) -> None:
         """It dies; its host starts it again."""
@@ -134,7 +134,7 @@ class Place:
 
     def address(self) -> str:
         """Of the API."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def step_clock(self, seconds: float) -> None:
         """Move the database's clock, for everybody at once."""
