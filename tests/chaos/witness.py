@@ -21,7 +21,8 @@ _LOOK_S = 0.2
 #: An ffmpeg that signs a book of owners before it begins. Every attempt has a line of its own, a file that its programs
 #: keep locked for as long as one of them lives, whatever becomes of whoever started it: so each program, when it
 #: begins, can tell for certain whether a program of another attempt of its job still lives. Some attempts hang, deaf to
-#: SIGTERM, with a child that left its session. bash, since it opens files under numbers that ffmpeg was not handed.
+#: SIGTERM, with a child that left its session and lost its parent. It is for bash, which opens files under numbers that
+#: ffmpeg was not handed.
 BOOK_FFMPEG = """#!/bin/bash
 case $HOME in {work}/*) ;; *) exec {ffmpeg} "$@" ;; esac
 attempt=${{HOME##*/}} rest=${{HOME%/*}}
@@ -37,7 +38,7 @@ done
 exec {{turn}}>&-
 case $job-$attempt in *[{hangs}]-1|*{hangs_twice}-2)
   trap '' TERM
-  setsid sleep 120 &
+  ( setsid sleep 120 & )
   exec sleep 120 ;;
 esac
 exec {ffmpeg} "$@"
