@@ -110,6 +110,7 @@ PLANTS = (
                 "        self._settled.wait()\n        self._stop.check()",
                 "        while not self._settled.wait(0.01):\n            self._stop.check()\n",
             ),
+            (PROCESS, 'self._tell(f"stop {grace_s!r}\\n")', "pass"),
         ),
     ),
     Plant(

@@ -24,7 +24,7 @@ from tests.network.deployment import Client
 from tests.real.proxy import Faults
 
 #: How long jobs may take to end once everything works again.
-CALM_S = 90.0
+CALM_S = 240.0
 #: Of all exchanges with the database server so many are spoiled.
 SPOILED = 0.1
 #: How many histories a failure prints, and how many findings of a kind.

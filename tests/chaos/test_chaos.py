@@ -23,7 +23,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange
 
 
 @pytest.mark.media
-@pytest.mark.timeout(2 * SECONDS + 400)
+@pytest.mark.timeout(2 * SECONDS + 900)
 @pytest.mark.parametrize("database", ["sqlite", "libsql"])
 def test_nothing_is_lost_doubled_orphaned_or_wrong(database, tmp_path, engine, record_property):
     """Whatever is done to the parts, every job ends once and rightly, and nothing of it is left."""
