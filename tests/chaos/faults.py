@@ -31,6 +31,7 @@ class Chaos:
         self._place, self._chance, self._told = place, random.Random(seed), tell
         self._lease_s = place.lease_s
         self.counts: Counter[str] = Counter()
+        self.on_jump: Callable[[], None] = lambda: None
         self._undo: list[tuple[float, Callable[[], None]]] = []
         self._spared: dict[str, float] = {}
         self._leaving: list[tuple[Part, float]] = []
@@ -189,6 +190,7 @@ class Chaos:
     def step_clock(self) -> None:
         """The database's clock jumps: ahead by seconds or beyond every lease, or a little back."""
         seconds = self._chance.choice((1.0, 2 * self._lease_s, 600.0, -2.0)) * self._chance.uniform(0.8, 1.2)
+        self.on_jump()
         self._place.step_clock(seconds)
         self._tell("clock steps", f"clock {seconds:+.1f} s")
 

@@ -57,6 +57,7 @@ class Run:
         if place.proxy is not None:
             place.proxy.fault = Faults(SPOILED, seed=self.seed)
         with Witness(place.deployment, watching, place.ended_at) as witness:
+            chaos.on_jump = witness.clock_jumps
             load.start()
             try:
                 chaos.run(seconds, enough=lambda: bool(witness.orphans or place.book.two_owners()))

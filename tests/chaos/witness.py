@@ -68,6 +68,8 @@ class Witness:
     def __init__(self, deployment: Deployment, store: SqlJobStore, ended_at: Callable[[str], float | None]) -> None:
         self._deployment, self._store, self._ended_at = deployment, store, ended_at
         self.orphans: dict[Program, str] = {}
+        #: When the database's clock jumped last: a cancel may then be ahead of the end of the program for a moment.
+        self.jumped_at = float("-inf")
         self.looks = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="witness")
@@ -80,6 +82,10 @@ class Witness:
         self._over.set()
         self._thread.join()
         self._store.close()
+
+    def clock_jumps(self) -> None:
+        """The database's clock is about to jump."""
+        self.jumped_at = time.monotonic()
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_S):
@@ -95,7 +101,7 @@ class Witness:
             died_at = self._ended_at(program.worker)
             if died_at is not None and time.monotonic() - died_at > ORPHAN_S:
                 self.orphans[program] = f"{program.job}: a program outlived its worker {program.worker}"
-            elif program.job in ended:
+            elif program.job in ended and time.monotonic() - self.jumped_at > ORPHAN_S:
                 self.orphans[program] = f"{program.job}: a program outlived its job"
 
     def _ended(self, jobs: set[str]) -> set[str]:
