@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
-from cli.client import USAGE, Client, CommandError, Unreachable
+from cli.client import USAGE, Client, CommandError, Refused, Unreachable
 from shared.settings import Settings, environment_with
 from shared.storage import get_storage
 from shared.store import get_job_store, reset_job_store
@@ -166,6 +166,10 @@ class Parts:
                 client.ready()
             except Unreachable as error:
                 reason = error.message
+            except Refused as error:
+                if error.status != 401:
+                    raise
+                return  # it answers whoever has a key, which `spool dev` has not
             else:
                 return
             time.sleep(0.05)

@@ -93,7 +93,7 @@ def demo() -> None:
 @app.command()
 def api(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; without SPOOL_API_TOKENS a local one.")
+        str, typer.Option(help="Address to listen on; without keys or SPOOL_API_TOKENS a local one.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -244,6 +244,59 @@ def stats(as_json: JsonFlag = False) -> None:
         show.print_json(found)
     else:
         _say(console, show.stats_lines(found))
+
+
+# --- keys --------------------------------------------------------------------------------------------------------
+keys = typer.Typer(name="keys", help="API keys, in the database itself.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; jobs remember the name.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, write or admin; may be repeated. read and write when left out.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a key and print it, this once. A name may have two live keys: make the new one, then revoke the old."""
+    from cli import keys as access  # noqa: PLC0415 - clients of a remote API need no database driver
+
+    made = access.create(_settings(), name, tuple(scope or ()))
+    if as_json:
+        show.print_json(made.as_json())
+    else:
+        _say(Console(), made.lines())
+
+
+@keys.command("list")
+def list_keys(as_json: JsonFlag = False) -> None:
+    """List every key there ever was, without the keys themselves."""
+    from cli import keys as access  # noqa: PLC0415 - clients of a remote API need no database driver
+
+    console = _console(as_json)
+    found = access.listed(_settings())
+    if as_json:
+        show.print_json({"items": found})
+    elif found:
+        console.print(access.table(found))
+    else:
+        _say(console, ["No keys. Make one: spool keys create NAME"])
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `spool keys list` prints it.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Shut a key out, for good; running APIs notice within 30 seconds."""
+    from cli import keys as access  # noqa: PLC0415 - clients of a remote API need no database driver
+
+    revoked = access.revoke(_settings(), key_id)
+    if as_json:
+        show.print_json(revoked)
+    else:
+        _say(Console(), [f"{revoked['id']} ({revoked['name']}): revoked; every API refuses it within 30 seconds"])
 
 
 # --- this machine --------------------------------------------------------------------------------------------------

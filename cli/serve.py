@@ -21,14 +21,16 @@ _GOODBYE_S = 3
 
 def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
     """Serve until SIGTERM or SIGINT, on `host` and `port` or on a listening socket inherited as `fd`."""
-    if host not in LOOPBACK and not settings.api_tokens:
+    store = get_job_store(settings)
+    migrated = not store.pending_migrations()
+    closed = bool(settings.api_tokens) or (migrated and bool(store.api_keys()))
+    if host not in LOOPBACK and not closed:
         raise CommandError(
-            f"Without tokens the API serves this machine only, not {host}. Set SPOOL_API_TOKENS to a long random word, "
-            "or leave --host out.",
+            f"Without keys and tokens the API serves this machine only, not {host}. Make a key with "
+            "`spool keys create`, set SPOOL_API_TOKENS to a long random word, or leave --host out.",
             USAGE,
         )
-    store = get_job_store(settings)
-    if store.pending_migrations():
+    if not migrated:
         raise CommandError(
             "The database is not up to date. Run `spool migrate` first, or start everything with `spool dev`."
         )
@@ -39,4 +41,6 @@ def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None
     if fd is None:
         shown = f"[{host}]" if ":" in host else host
         print(f"API and dashboard: http://{shown}:{bound.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
+        if not closed:
+            print("Only programs on this machine may call; `spool keys create NAME` opens it to others.", flush=True)
     uvicorn.Server(config).run(sockets=[bound])

@@ -16,6 +16,8 @@ from functions.call import Context, Operation, routes
 from functions.edge import Bound, Stamp
 from functions.feed import Feed
 from functions.files import LocalFiles
+from functions.keyring import Keyring
+from functions.limits import Limits
 from functions.models import (
     DeleteQuery,
     HistoryQuery,
@@ -41,32 +43,37 @@ from shared.store.protocol import JobStore
 # fmt: off
 OPERATIONS = (
     Operation("POST", "/api/jobs", jobs.create, "Queue a job", body=JobRequest, headers=("Idempotency-Key",),
-              answers={201: JobView, 200: JobView}),
+              answers={201: JobView, 200: JobView}, scope="write", cost="job"),
     Operation("GET", "/api/jobs", jobs.list_, "List jobs", query=JobListQuery, answers={200: JobListView}),
     Operation("GET", "/api/jobs/{id}", jobs.show, "Read a job, or wait for it to change", query=JobQuery,
               headers=("If-None-Match",), answers={200: JobView, 304: "Not changed"}),
     Operation("PATCH", "/api/jobs/{id}", jobs.patch, "Change a job that has not started", body=JobPatch,
-              answers={200: JobView}),
+              answers={200: JobView}, scope="write", cost="write"),
     Operation("DELETE", "/api/jobs/{id}", jobs.delete, "Cancel a job, or delete an ended one", query=DeleteQuery,
-              answers={200: JobView, 202: JobView, 204: "Deleted"}),
-    Operation("POST", "/api/jobs/{id}/cancel", jobs.cancel, "Cancel a job", answers={200: JobView, 202: JobView}),
-    Operation("POST", "/api/jobs/{id}/retry", jobs.retry, "Run a job that ended badly again", answers={201: JobView}),
+              answers={200: JobView, 202: JobView, 204: "Deleted"}, scope="write"),
+    Operation("POST", "/api/jobs/{id}/cancel", jobs.cancel, "Cancel a job", answers={200: JobView, 202: JobView},
+              scope="write"),
+    Operation("POST", "/api/jobs/{id}/retry", jobs.retry, "Run a job that ended badly again", answers={201: JobView},
+              scope="write", cost="job"),
     Operation("GET", "/api/jobs/{id}/children", jobs.children, "List children by phase", answers={200: JobsView}),
     Operation("GET", "/api/jobs/{id}/events", jobs.history, "Read a job's history and log", query=HistoryQuery,
               answers={200: HistoryView}),
     Operation("GET", "/api/jobs/{id}/outputs", jobs.outputs, "List finished files", answers={200: OutputsView}),
     Operation("GET", "/api/jobs/{id}/outputs/{name}", jobs.output, "Go to a file", answers={302: "The file is there"}),
     Operation("POST", "/api/uploads", uploads.begin, "Announce an upload", body=UploadRequest,
-              answers={201: UploadView}),
+              answers={201: UploadView}, scope="write", cost="write"),
     Operation("GET", "/api/uploads/{id}", uploads.resume, "Ask where the rest of an upload goes",
-              answers={200: UploadView}),
-    Operation("POST", "/api/uploads/{id}/complete", uploads.complete, "End an upload", answers={200: AssetView}),
-    Operation("DELETE", "/api/assets/{id}", uploads.delete, "Delete an upload", answers={204: "Deleted"}),
+              answers={200: UploadView}, scope="write"),
+    Operation("POST", "/api/uploads/{id}/complete", uploads.complete, "End an upload", answers={200: AssetView},
+              scope="write"),
+    Operation("DELETE", "/api/assets/{id}", uploads.delete, "Delete an upload", answers={204: "Deleted"},
+              scope="write"),
     Operation("GET", "/api/events", events.live, "Follow jobs as Server-Sent Events", query=LiveQuery,
               headers=("Last-Event-ID",), answers={200: "Messages `hello`, `event`, `job` and `reset`"}),
     Operation("GET", "/api/stats", ops.stats, "The queue at a glance", query=StatsQuery, answers={200: StatsView}),
     Operation("GET", "/api/job-types", ops.job_types, "What Spool can do", answers={200: JobTypesView}),
-    Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView}),
+    Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView},
+              scope=None),
     Operation("GET", "/readyz", ops.readyz, "Whether database and storage answer", answers={200: HealthView}),
 )
 # fmt: on
@@ -83,6 +90,7 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
         raise ConfigurationError(
             "SPOOL_CORS_ORIGINS holds *; list the origins that may call, such as https://example.org."
         )
+    keyring = Keyring(store)
     app = Starlette(
         routes=[*routes(OPERATIONS), *_files(storage, store), *pages.routes(storage.origin)],
         middleware=[
@@ -92,10 +100,10 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
                 allow_origins=settings.cors_origins,
                 allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
                 allow_headers=("Authorization", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range"),
-                expose_headers=("ETag", "Location", "Retry-After", "X-Request-Id"),
+                expose_headers=("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
             ),
             Middleware(Bound),
-            Middleware(Guard, tokens=tokens, origins=settings.cors_origins),
+            Middleware(Guard, tokens=tokens, origins=settings.cors_origins, keyring=keyring),
         ],
         exception_handlers={HTTPException: _not_routed},
     )
@@ -107,6 +115,8 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
         secret=signing_secret(settings),
         feed=Feed(store),
         readiness=Readiness(),
+        keyring=keyring,
+        limits=Limits(settings),
         streams=settings.lambda_function is None,
     )
     return app

@@ -12,20 +12,24 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urljoin
 
-import anyio.to_thread
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from functions.auth import Caller
 from functions.feed import Feed
+from functions.keyring import Keyring
+from functions.limits import Cost, Limits
 from functions.models import NoQuery, Query
-from functions.problems import field_errors, invalid
+from functions.problems import field_errors, invalid, quota_headers
 from functions.readiness import Readiness
-from shared.errors import FieldError, Malformed, TooLarge, UnsupportedMedia
+from functions.threads import in_thread
+from shared.errors import FieldError, Malformed, RateLimited, TooLarge, UnsupportedMedia
+from shared.keys import Scope
 from shared.settings import Settings
 from shared.storage.protocol import StorageAdapter
-from shared.store.protocol import JobStore
+from shared.store.protocol import Admission, JobStore
 
 MAX_BODY_BYTES = 1_000_000
 #: Four levels of children and their parameters need 16.
@@ -33,7 +37,6 @@ MAX_NESTING = 32
 
 Q = TypeVar("Q", bound=Query)
 B = TypeVar("B")
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -47,24 +50,45 @@ class Context:
     secret: bytes
     feed: Feed
     readiness: Readiness
+    keyring: Keyring
+    limits: Limits
     streams: bool
+
+    def admission(self, caller: Caller, cost: Cost) -> Admission:
+        """What a request takes along to the queue. Raises `RateLimited` for who was refused a moment ago."""
+        admission = self.limits.admission(caller, cost)
+        if caller.key is not None:
+            admission.wants_keys = self.keyring.due
+            admission.key_id = caller.key.id if self.keyring.unnoted(caller.key) else None
+        return admission
+
+    def learn(self, caller: Caller, admission: Admission, asked_at: float) -> None:
+        """What the queue said beside its answer."""
+        if admission.keys is not None:
+            self.keyring.learn(admission.keys, asked_at)
+        if caller.key is not None and admission.key_noted:
+            self.keyring.noted(caller.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Q, B]):
-    """A request that was read: `query` and `body` are checked, `digest` tells one body from another."""
+    """A request that was read: `query` and `body` are checked, `digest` tells one body from another.
+
+    `store` is the queue, which charges this request to its caller.
+    """
 
     context: Context
     request: Request
-    caller: str
+    who: Caller
+    store: JobStore
     query: Q
     body: B
     digest: str
 
     @property
-    def store(self) -> JobStore:
-        """The queue."""
-        return self.context.store
+    def caller(self) -> str:
+        """Whose jobs and uploads these are."""
+        return self.who.name
 
     @property
     def storage(self) -> StorageAdapter:
@@ -88,7 +112,8 @@ Handler = Callable[[Any], Response] | Callable[[Any], Awaitable[Response]]
 class Operation:
     """One method of one path. `answers` says what each good status carries; the OpenAPI document is made of these.
 
-    A handler is a function of a `Call`; plain ones run in a thread, because stores and storage block.
+    A handler is a function of a `Call`; plain ones run in a thread, because stores and storage block. A key needs
+    `scope` to call it, and `cost` says which limits hold.
     """
 
     method: str
@@ -99,6 +124,8 @@ class Operation:
     body: type[BaseModel] | None = None
     headers: Sequence[str] = ()
     answers: Mapping[int, type[BaseModel] | str] = field(default_factory=dict)
+    scope: Scope | None = "read"
+    cost: Cost = "free"
 
 
 def routes(operations: Sequence[Operation]) -> list[Route]:
@@ -114,30 +141,47 @@ def answer(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None
     return Response(view.model_dump_json(exclude_unset=True), status, headers=headers, media_type="application/json")
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run what blocks without holding up other requests; past the request's time limit it is left to itself."""
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
-
-
 async def _dispatch(methods: Mapping[str, Operation], request: Request) -> Response:
     operation = methods["GET" if request.method == "HEAD" else request.method]
-    call = await _read(operation, request)
-    if inspect.iscoroutinefunction(operation.handler):
-        response = cast("Response", await operation.handler(call))
-    else:
-        response = await in_thread(lambda: cast("Response", operation.handler(call)))
+    context: Context = request.app.state.context
+    caller: Caller = request.state.caller
+    if operation.scope is not None:
+        caller.must(operation.scope)
+    admission, asked_at = context.admission(caller, operation.cost), context.keyring.clock()
+    try:
+        response = await _answer(operation, await _read(operation, request, admission))
+    except RateLimited as error:
+        context.limits.remember(caller, error)
+        raise
+    finally:
+        context.learn(caller, admission, asked_at)
+    if admission.quota is not None:
+        response.headers.update(quota_headers(admission.quota))
     if request.method == "HEAD":
         response.body = b""
     return response
 
 
-async def _read(operation: Operation, request: Request) -> Call[Any, Any]:
+async def _answer(operation: Operation, call: Call[Any, Any]) -> Response:
+    if inspect.iscoroutinefunction(operation.handler):
+        return cast("Response", await operation.handler(call))
+    return await in_thread(lambda: cast("Response", operation.handler(call)))
+
+
+async def _read(operation: Operation, request: Request, admission: Admission) -> Call[Any, Any]:
     body, digest = None, ""
     if operation.body is not None:
         value, digest = await _read_json(request)
         body = checked(operation.body, value)
+    context: Context = request.app.state.context
     return Call(
-        request.app.state.context, request, request.state.caller, _read_query(operation.query, request), body, digest
+        context=context,
+        request=request,
+        who=request.state.caller,
+        store=context.store.admitting(admission) if admission.carries else context.store,
+        query=_read_query(operation.query, request),
+        body=body,
+        digest=digest,
     )
 
 

@@ -13,10 +13,11 @@ from time import monotonic
 
 from starlette.responses import Response, StreamingResponse
 
-from functions.call import Call, in_thread
+from functions.call import Call
 from functions.feed import Message, event_message, live_row
 from functions.models import LiveQuery
 from functions.problems import invalid
+from functions.threads import in_thread
 from shared.errors import FieldError
 from shared.store.protocol import JobStore
 

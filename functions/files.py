@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from functions.call import in_thread
+from functions.threads import in_thread
 from shared.errors import Invalid, Malformed, NotFound, TooLarge, UnsupportedMedia
 from shared.storage.local import Grant, Incoming, LocalStorage
 from shared.storage.protocol import Stored, disposition

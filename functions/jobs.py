@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from functions.call import Call, answer, in_thread
+from functions.call import Call, answer
 from functions.cursor import seq_at, signed
 from functions.models import (
     DeleteQuery,
@@ -26,6 +26,7 @@ from functions.models import (
 )
 from functions.problems import invalid
 from functions.submit import ms, named, plan, ready_assets
+from functions.threads import in_thread
 from functions.view import (
     HistoryView,
     JobListView,
@@ -95,6 +96,7 @@ def delete(call: Call[DeleteQuery, None]) -> Response:
     """Cancel a job, or with `purge` delete an ended one with its outputs."""
     if not call.query.purge:
         return cancel(call)  # type: ignore[arg-type]  # cancel reads no query
+    call.who.must("admin")
     family = _family(call.store, _job(call.store, call.id))
     call.store.purge(call.id)
     for job in family:

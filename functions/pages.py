@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from functions.call import in_thread
+from functions.threads import in_thread
 
 _FOLDER = Path(__file__).parent / "dashboard"
 _TYPES = {

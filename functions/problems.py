@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from shared.errors import FieldError, Invalid, RateLimited, SpoolError, Unauthorized, Unavailable
+from shared.errors import FieldError, Invalid, Quota, RateLimited, SpoolError, Unauthorized, Unavailable
 
 #: What the router says about requests that no handler sees.
 ROUTING = {
@@ -50,6 +51,14 @@ def problem(error: Exception) -> Response:
     )
 
 
+def quota_headers(quota: Quota) -> dict[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers: what is allowed, and what is left of it."""
+    return {
+        "RateLimit-Policy": f'"writes";q={quota.limit};w=60',
+        "RateLimit": f'"writes";r={quota.left};t={math.ceil(quota.full_in_s)}',
+    }
+
+
 def field_errors(error: ValidationError, prefix: str = "") -> list[FieldError]:
     """What a model found wrong, with the field's path after `prefix`."""
     found = []
@@ -78,7 +87,7 @@ def _headers(error: SpoolError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, RateLimited):
-        return {"Retry-After": str(error.retry_after_s)}
+        return {"Retry-After": str(error.retry_after_s)} | (quota_headers(error.quota) if error.quota else {})
     return {"Retry-After": "1"} if isinstance(error, Unavailable) else {}
 
 

@@ -77,14 +77,30 @@ class Invalid(SpoolError):
     code, status = "invalid", 422
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a caller may still write: `left` of `limit` a minute, and all of it again after `full_in_s`."""
+
+    limit: int
+    left: int
+    full_in_s: float
+
+
 class RateLimited(SpoolError):
-    """Too many writes; `retry_after_s` says when to come back."""
+    """Too many writes; `Retry-After` says when to come back."""
 
     code, status = "rate_limited", 429
 
-    def __init__(self, message: str, *, retry_after_s: int) -> None:
+    def __init__(self, message: str, *, retry_after_s: int, quota: Quota | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.quota = quota
+
+
+class TooManyWaiting(RateLimited):
+    """As many jobs wait as one caller may have."""
+
+    code = "too_many_waiting"
 
 
 class Unavailable(SpoolError):

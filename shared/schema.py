@@ -115,6 +115,7 @@ class WorkerRow(SQLModel, table=True):
     types: str
     slots: int
     running: int
+    metrics: str
     started_at: int
     seen_at: int
 
@@ -158,4 +159,29 @@ class SeenRow(SQLModel, table=True):
     at: int
 
 
-TABLES: tuple[Any, ...] = (JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow)
+class ApiKeyRow(SQLModel, table=True):
+    """A key that opens the API; the key itself is kept nowhere."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    name: str
+    hash: str
+    scopes: str
+    created_at: int
+    last_used_at: int | None
+    revoked_at: int | None
+
+
+class BudgetRow(SQLModel, table=True):
+    """What a caller has spent of its limits."""
+
+    __tablename__ = "budget"
+
+    caller: str = Field(primary_key=True)
+    spent_until: int
+    waiting: int
+    refused: str | None
+
+
+TABLES: tuple[Any, ...] = (JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow, ApiKeyRow, BudgetRow)

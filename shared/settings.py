@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     rate_limit: int = Field(default=60, ge=0, le=100_000)
+    max_waiting: int = Field(default=10_000, ge=0, le=1_000_000)
     slots: int = Field(default=1, ge=1, le=64)
     heartbeat_s: float = Field(default=5.0, ge=0.2, le=300)
     lease_s: float = Field(default=90.0, ge=2, le=3600)
@@ -152,6 +153,17 @@ class Settings(BaseSettings):
     def lease_margin_s(self) -> float:
         """How long before the end of its lease a worker must have stopped its children."""
         return min(5.0, self.lease_s / 10)
+
+    def limits(self, *, trusted: bool) -> tuple[int, int]:
+        """Writes a minute and waiting jobs of one caller, 0 for any number.
+
+        The defaults are for callers from elsewhere; a person at this very machine is bound only by what was set.
+        """
+
+        def bound(name: str, value: int) -> int:
+            return 0 if trusted and name not in self.model_fields_set else value
+
+        return bound("rate_limit", self.rate_limit), bound("max_waiting", self.max_waiting)
 
     def timeout_s(self, job_type: str) -> float:
         """The longest an attempt of this type may take."""

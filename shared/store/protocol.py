@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
+from shared.errors import Quota
 from shared.job import Claim, Event, Job, Level, Line, NewJob, Outcome, Progress, Status
+from shared.keys import ApiKey
 
 AssetState = Literal["uploading", "ready"]
+NO_METRICS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class WorkerSeen:
     started_at: int
     seen_at: int
     running: int
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,29 @@ class Visit:
     passed_over: Sequence[str] = ()
 
 
+@dataclass(slots=True)
+class Admission:
+    """What one request costs its caller, and what the queue answers to that, which comes with the request's own batch.
+
+    A limit of 0 is none. `key_id` is given when it is time to note that the key is used, `wants_keys` when it is time
+    to read the keys again.
+    """
+
+    caller: str
+    writes_per_minute: int = 0
+    max_waiting: int = 0
+    key_id: str | None = None
+    wants_keys: bool = False
+    quota: Quota | None = None
+    keys: tuple[ApiKey, ...] | None = None
+    key_noted: bool = False
+
+    @property
+    def carries(self) -> bool:
+        """Whether there is anything to take along."""
+        return bool(self.writes_per_minute or self.max_waiting or self.key_id or self.wants_keys)
+
+
 class Watch(Protocol):
     """Tells when the queue may have changed."""
 
@@ -236,12 +264,33 @@ class JobStore(Protocol):
     def delete_asset(self, asset_id: str) -> bool:
         """Forget an upload. Raises `Conflict` while an unfinished job needs it."""
 
+    # --- access --------------------------------------------------------------------------------------------
+    def add_key(self, key: ApiKey) -> ApiKey:
+        """Let a key in; repeats are safe. Raises `Conflict` when its name has two live keys."""
+
+    def api_keys(self) -> Sequence[ApiKey]:
+        """Every key there ever was, oldest first."""
+
+    def revoke_key(self, key_id: str) -> ApiKey:
+        """Shut a key out, for good; one that was revoked before stays as it was. Raises `NotFound`."""
+
+    def admitting(self, admission: Admission) -> JobStore:
+        """This queue for one request: its batches also carry what `admission` says, at no round trip of their own.
+
+        A write over a limit raises `RateLimited` and leaves nothing.
+        """
+
     # --- owners --------------------------------------------------------------------------------------------
     def claim(self, request: ClaimRequest) -> Job | None:
         """Own the next job of the worker's types, or None. Also moves due jobs to pending."""
 
-    def heartbeat(self, worker: Worker, beats: Sequence[Beat], *, lease_s: float) -> Sequence[Owned]:
-        """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost."""
+    def heartbeat(
+        self, worker: Worker, beats: Sequence[Beat], *, lease_s: float, metrics: Mapping[str, Any] = NO_METRICS
+    ) -> Sequence[Owned]:
+        """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost.
+
+        `metrics` are what the worker counted since its start (JSON), kept with it for `GET /metrics`.
+        """
 
     def leave(self, worker_id: str) -> None:
         """The worker ends: it is no longer counted among those that work."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shared.job import PHASES, Job, NewJob, Status, new_id
+from shared.keys import ApiKey
 from shared.store.protocol import Asset, Beat, Tally, Worker, WorkerSeen
 
 Row = Mapping[str, Any]
@@ -105,12 +106,17 @@ def to_tally(row: Row) -> Tally:
 def to_worker_seen(row: Row) -> WorkerSeen:
     """A row of the worker table."""
     worker = Worker(row["id"], row["host"], row["version"], tuple(json.loads(row["types"])), row["slots"])
-    return WorkerSeen(worker, row["started_at"], row["seen_at"], row["running"])
+    return WorkerSeen(worker, row["started_at"], row["seen_at"], row["running"], json.loads(row["metrics"]))
 
 
 def to_asset(row: Row) -> Asset:
     """A row of the asset table."""
     return Asset(**{**row, "ledger": None if row["ledger"] is None else json.loads(row["ledger"])})
+
+
+def to_key(row: Row) -> ApiKey:
+    """A row of the key table."""
+    return ApiKey(**{**row, "scopes": tuple(json.loads(row["scopes"]))})
 
 
 def names_json(types: Sequence[str] | Mapping[str, Any]) -> str:

@@ -26,9 +26,12 @@ from shared.job import (
     Progress,
     Status,
 )
+from shared.keys import MAX_LIVE, ApiKey
 from shared.store import feeds
 from shared.store import statements as sql
 from shared.store.protocol import (
+    NO_METRICS,
+    Admission,
     Asset,
     Beat,
     ClaimRequest,
@@ -36,6 +39,7 @@ from shared.store.protocol import (
     Finished,
     JobFilter,
     JobPage,
+    JobStore,
     Owned,
     Pruned,
     Stats,
@@ -43,7 +47,7 @@ from shared.store.protocol import (
     Watch,
     Worker,
 )
-from shared.store.rows import Row, again, beat_json, names_json, new_row, to_asset, to_tally, to_worker_seen
+from shared.store.rows import Row, again, beat_json, names_json, new_row, to_asset, to_key, to_tally, to_worker_seen
 from shared.types import JOB_TYPES
 
 #: Named parameters of a statement.
@@ -325,13 +329,47 @@ class SqlJobStore(ABC):
             raise Conflict(f"Upload {asset_id} is needed by an unfinished job; cancel that job first.")
         return bool(gone)
 
+    # --- access --------------------------------------------------------------------------------------------
+    def add_key(self, key: ApiKey) -> ApiKey:
+        """Let a key in; repeats are safe."""
+        params: Bound = {
+            "id": key.id,
+            "name": key.name,
+            "hash": key.hash,
+            "scopes": json.dumps(key.scopes),
+            "most": MAX_LIVE,
+        }
+        rows = self._run([Statement(sql.ADD_KEY, params), Statement(sql.KEY, {"id": key.id})])[1]
+        if not rows:
+            raise Conflict(f"{key.name} has {MAX_LIVE} live keys already; revoke one of them first.")
+        return to_key(rows[0])
+
+    def api_keys(self) -> Sequence[ApiKey]:
+        """Every key there ever was, oldest first."""
+        return [to_key(row) for row in self._read([Statement(sql.KEYS)])[0]]
+
+    def revoke_key(self, key_id: str) -> ApiKey:
+        """Shut a key out, for good."""
+        rows = self._run([Statement(sql.REVOKE_KEY, {"id": key_id})])[0]
+        if not rows:
+            raise NotFound(f"There is no key {key_id}; `spool keys list` shows them.")
+        return to_key(rows[0])
+
+    def admitting(self, admission: Admission) -> JobStore:
+        """This queue for one request, whose batches also carry what the request itself costs."""
+        from shared.store.admitted import Admitted  # noqa: PLC0415 - it is made of this class
+
+        return Admitted(self, admission)
+
     # --- owners --------------------------------------------------------------------------------------------
     def claim(self, request: ClaimRequest) -> Job | None:
         """Own the next job of the worker's types, or None. Also moves due jobs to pending."""
         rows = self._run(_claim(request))[-1]
         return Job.from_row(rows[0]) if rows else None
 
-    def heartbeat(self, worker: Worker, beats: Sequence[Beat], *, lease_s: float) -> Sequence[Owned]:
+    def heartbeat(
+        self, worker: Worker, beats: Sequence[Beat], *, lease_s: float, metrics: Mapping[str, Any] = NO_METRICS
+    ) -> Sequence[Owned]:
         """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost."""
         lease = int(lease_s * 1000)
         about: Bound = {"worker": worker.id, "beats": json.dumps([beat_json(beat) for beat in beats]), "lease": lease}
@@ -342,6 +380,7 @@ class SqlJobStore(ABC):
             "types": names_json(worker.types),
             "slots": worker.slots,
             "running": len(beats),
+            "metrics": json.dumps(dict(metrics)),
         }
         _, rows, _, _ = self._run(
             [

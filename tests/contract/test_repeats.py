@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from shared.job import Claim, Line, Progress
-from shared.store.protocol import Asset, Beat, ClaimRequest
+from shared.keys import ApiKey
+from shared.store.protocol import Admission, Asset, Beat, ClaimRequest
 from shared.store.sql import SqlJobStore, Statement
 from tests.contract.conftest import ADAPTERS, TABLES
 from tests.contract.factory import CANCELLED, DONE, OTHER, PERMANENT, TRANSIENT, WORKER, due, expire, job
@@ -55,6 +56,16 @@ def _family(outcome):
 def _add_children(store):
     store.create([job(id="j")])
     store.add_children(_claim(store, "t"), [job(id="c", parent_id="j", phase="core", child_key="a")])
+
+
+def _access(store):
+    made = ApiKey(id="k", name="studio", hash="h", scopes=("read",))
+    store.add_key(made)
+    for one in ("i", "j"):
+        store.admitting(Admission("key:studio", 2, 2, key_id="k", wants_keys=True)).create(
+            [job(id=one, caller="key:studio")]
+        )
+    store.revoke_key("k")
 
 
 def _release(store):
@@ -126,6 +137,7 @@ SCENARIOS: dict[str, Callable[[SqlJobStore], None]] = {
     "purge": _purge,
     "leave": lambda store: (store.heartbeat(WORKER, [], lease_s=90), store.leave(WORKER.id)),
     "assets": _assets,
+    "keys and limits": _access,
 }
 
 

@@ -7,7 +7,7 @@ import urllib3
 
 from shared.job import new_id
 from shared.store.hrana import Hrana, Result
-from shared.store.protocol import Beat, ClaimRequest, Worker
+from shared.store.protocol import Admission, Beat, ClaimRequest, Worker
 from shared.store.sql import Statement
 from shared.store.turso import TursoJobStore
 from shared.types import JOB_TYPES
@@ -97,6 +97,14 @@ def test_rows_and_requests_stay_within_their_bounds(counted, depth, record_prope
     assert written["heartbeat, 4 jobs"] <= 4 + 1
     assert read["heartbeat, 4 jobs"] <= 8 * 4 + 2
     assert read["finish"] <= 30
+    limits = Admission("a caller", writes_per_minute=100_000, max_waiting=1_000_000)
+    made = []
+    charged = counted.count(lambda: made.append(store.admitting(limits).create([job(priority=-1)])[0]))
+    record_property("figure", f"{depth:>7,} waiting | create, charged   | {charged} requests, read, written")
+    assert charged[0] == 1
+    assert charged[1] <= costs["create"][1] + 3
+    assert charged[2] <= costs["create"][2] + 1
+    store._run([Statement("DELETE FROM job WHERE id = :id", {"id": made[0].id})])
     for one in mine[:-1]:
         store.finish(one.claim, DONE)
     store._run([Statement("DELETE FROM job WHERE status = 'running'")])
