@@ -18,6 +18,7 @@ from functions.feed import Feed
 from functions.files import LocalFiles
 from functions.keyring import Keyring
 from functions.limits import Limits
+from functions.metrics import Metrics
 from functions.models import (
     DeleteQuery,
     HistoryQuery,
@@ -72,6 +73,8 @@ OPERATIONS = (
               headers=("Last-Event-ID",), answers={200: "Messages `hello`, `event`, `job` and `reset`"}),
     Operation("GET", "/api/stats", ops.stats, "The queue at a glance", query=StatsQuery, answers={200: StatsView}),
     Operation("GET", "/api/job-types", ops.job_types, "What Spool can do", answers={200: JobTypesView}),
+    Operation("GET", "/metrics", ops.metrics, "The queue and its workers for Prometheus",
+              answers={200: "Prometheus text format 0.0.4"}),
     Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView},
               scope=None),
     Operation("GET", "/readyz", ops.readyz, "Whether database and storage answer", answers={200: HealthView}),
@@ -117,6 +120,7 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
         readiness=Readiness(),
         keyring=keyring,
         limits=Limits(settings),
+        metrics=Metrics(),
         streams=settings.lambda_function is None,
     )
     return app

@@ -21,6 +21,7 @@ from functions.auth import Caller
 from functions.feed import Feed
 from functions.keyring import Keyring
 from functions.limits import Cost, Limits
+from functions.metrics import Metrics
 from functions.models import NoQuery, Query
 from functions.problems import field_errors, invalid, quota_headers
 from functions.readiness import Readiness
@@ -52,6 +53,7 @@ class Context:
     readiness: Readiness
     keyring: Keyring
     limits: Limits
+    metrics: Metrics
     streams: bool
 
     def admission(self, caller: Caller, cost: Cost) -> Admission:

@@ -26,6 +26,11 @@ _EVENT = {
     "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
     "required": ["event", "data"],
 }
+#: Answers that are no JSON.
+_PLAIN: dict[str, dict[str, dict[str, Any]]] = {
+    "/api/events": {"text/event-stream": {"schema": _EVENT}},
+    "/metrics": {"text/plain": {"schema": {"type": "string"}}},
+}
 _HEADERS = {
     "Idempotency-Key": "1 to 255 visible ASCII characters: the same key and body find the same job again.",
     "If-None-Match": "The ETag of the last answer: 304 when nothing has changed.",
@@ -84,8 +89,8 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, view in operation.answers.items():
         if isinstance(view, str):
-            kinds = {"text/event-stream": {"schema": _EVENT}} if operation.path == "/api/events" else {}
-            responses[str(status)] = {"description": view} | ({"content": kinds} if kinds else {})
+            plain = _PLAIN.get(operation.path)
+            responses[str(status)] = {"description": view} | ({"content": plain} if plain else {})
         else:
             content = {"application/json": {"schema": schemas[view, "serialization"]}}
             responses[str(status)] = {"description": _first_line(view), "content": content}

@@ -11,15 +11,13 @@ from pydantic import Field
 from starlette.responses import Response
 
 from functions.call import Call, answer
+from functions.metrics import CONTENT_TYPE
 from functions.models import NoQuery, StatsQuery
 from functions.view import Time, View, iso
 from shared.errors import Unavailable
 from shared.job import ENDED_BADLY, TERMINAL, Status
-from shared.store.protocol import Stats, Tally, WorkerSeen
+from shared.store.protocol import Stats, Tally, WorkerSeen, bucket_ms
 from shared.types import JOB_TYPES
-
-#: The upper end of a histogram's first bucket; each next one doubles.
-_BUCKET_MS = 128
 
 
 class HealthView(View):
@@ -110,6 +108,13 @@ def stats(call: Call[StatsQuery, None]) -> Response:
     return answer(stats_view(call.store.stats(hours=call.query.hours), call.query.hours))
 
 
+def metrics(call: Call[NoQuery, None]) -> Response:
+    """The queue and its workers for Prometheus. On Lambda scrapes meet several processes, so none tells of itself."""
+    usage = call.store.usage if call.context.streams else None
+    text = call.context.metrics.text(call.store, usage=usage)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})
+
+
 def job_types(call: Call[NoQuery, None]) -> Response:
     """The job types with the schemas of their parameters."""
     items = [
@@ -175,7 +180,7 @@ def _percentile(histogram: Counter[int], part: float) -> int:
     wanted = part * histogram.total()
     below = 0
     for bucket in sorted(histogram):
-        low, high = (0 if bucket == 0 else _BUCKET_MS << (bucket - 1)), _BUCKET_MS << bucket
+        low, high = (0 if bucket == 0 else bucket_ms(bucket - 1)), bucket_ms(bucket)
         if below + histogram[bucket] >= wanted:
             return round(low + (high - low) * (wanted - below) / histogram[bucket])
         below += histogram[bucket]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shared.store.protocol import JobStore
     from shared.types import JobType
     from worker.ffmpeg import Engine
+    from worker.measures import Measures
 
 #: A process that uses less of a core than this is keeping house, not working.
 _IDLE_CPU = 0.01
@@ -48,7 +49,9 @@ class Attempt:
         claimed_at: float,
         settings: Settings,
         clock: Callable[[], float],
+        measures: Measures,
     ) -> None:
+        self._measures = measures
         self.job, self.claim, self.stop = job, job.claim, Stop()
         self.settling = False
         self._pipeline, self._settings, self._clock = pipeline, settings, clock
@@ -85,7 +88,9 @@ class Attempt:
                 self.report.begin_stage(index)
                 began_at = self._clock()
                 stage.work(run, state)
-                self.log.info("stage done", stage=stage.name, duration_s=round(self._clock() - began_at, 3))
+                duration_s = self._clock() - began_at
+                self._measures.stage(self.job.type, stage.name, duration_s)
+                self.log.info("stage done", stage=stage.name, duration_s=round(duration_s, 3))
             result, outputs = self._pipeline.result(state)
             return Outcome("completed", result=result, outputs=outputs)
         except BaseException as error:  # noqa: BLE001 - whatever a stage raises becomes the attempt's outcome

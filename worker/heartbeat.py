@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -39,11 +39,13 @@ class Heartbeat:
         *,
         attempts: Callable[[], Sequence[Attempt]],
         on_change: Callable[[], None],
+        metrics: Callable[[], Mapping[str, Any]],
         clock: Callable[[], float],
         chance: random.Random,
     ) -> None:
         self._store, self._worker, self._settings, self._janitor = store, worker, settings, janitor
         self._attempts, self._on_change, self._clock, self._chance = attempts, on_change, clock, chance
+        self._metrics = metrics
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
         self._watch: Watch | None = None
@@ -113,7 +115,7 @@ class Heartbeat:
     def _beat(self, attempts: Sequence[Attempt]) -> None:
         beats = [attempt.beat() for attempt in attempts]
         sent_at = self._clock()
-        owned = self._store.heartbeat(self._worker, beats, lease_s=self._settings.lease_s)
+        owned = self._store.heartbeat(self._worker, beats, lease_s=self._settings.lease_s, metrics=self._metrics())
         self._beat_at = self._control_at = sent_at
         self._told_busy = bool(beats)
         self._retry_at = None

@@ -41,7 +41,10 @@ class Janitor:
         settings: Settings,
         clock: Callable[[], float],
         chance: random.Random,
+        *,
+        reaped: Callable[[int], None] = lambda _jobs: None,
     ) -> None:
+        self._reaped = reaped
         self._store, self._storage, self._settings = store, storage, settings
         self._clock, self._chance = clock, chance
         self._quiet_until = 0.0
@@ -80,7 +83,9 @@ class Janitor:
             _log.warning("the database's clock jumped; owners get time to give back what their leases no longer cover")
         if now < self._quiet_until:
             return
-        for job in self._store.reap():
+        taken = self._store.reap()
+        self._reaped(len(taken))
+        for job in taken:
             _log.warning(
                 "job taken from a lost worker", job=job.id, attempt=job.attempt, type=job.type, status=job.status.value
             )

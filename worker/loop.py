@@ -21,6 +21,7 @@ from worker.attempt import Attempt
 from worker.folders import WorkFolders
 from worker.heartbeat import Heartbeat
 from worker.janitor import Janitor
+from worker.measures import Measures
 from worker.process import clock as machine_clock
 from worker.stop import Reason
 
@@ -64,6 +65,7 @@ class Worker:
         # Types without stages are parents: nobody claims them.
         self._pipelines = {name: pipeline for name, pipeline in pipelines.items() if job_types[name].stages}
         self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
+        self.measures = Measures(store.usage)
         self._folders = WorkFolders(settings.work_dir, worker_id)
         # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
         self._pause_s = min(2.0, settings.heartbeat_s / 2)
@@ -134,6 +136,7 @@ class Worker:
             claimed_at=claimed_at,
             settings=self._settings,
             clock=self._clock,
+            measures=self.measures,
         )
         attempt.log.info("attempt begins", failures=job.failures)
         with self._lock:
@@ -143,12 +146,17 @@ class Worker:
         try:
             outcome = attempt.run(folder, self._store, self._storage, self._engine)
             self._prove(attempt)
+            self.measures.programs(attempt.processes.use())
             attempt.settling = True
+            if attempt.stop.reason is Reason.LOST:
+                self.measures.lost()
             if outcome is None:
                 self._release(attempt)
             else:
                 following = self._finish(attempt, outcome)
         except ClaimLost:
+            if attempt.stop.reason is not Reason.LOST:
+                self.measures.lost()
             attempt.log.info("claim lost; nothing was written")
         except Unavailable as error:
             attempt.log.warning("the end of the attempt could not be written", reason=error.message)
@@ -194,6 +202,7 @@ class Worker:
             sentence = "The result of the job could not be stored; this is a fault in Spool, which its log describes."
             outcome = Outcome("failed", failure=Failure("internal", "permanent", sentence))
             finished = self._until_answered(finish)
+        self.measures.ended(finished.job.status, outcome.failure)
         attempt.log.info(
             "attempt ended",
             outcome=outcome.word,
@@ -245,7 +254,9 @@ class Worker:
 
     # --- the threads ---------------------------------------------------------------------------------------
     def _heartbeat(self) -> Heartbeat:
-        janitor = Janitor(self._store, self._storage, self._settings, self._clock, self._chance)
+        janitor = Janitor(
+            self._store, self._storage, self._settings, self._clock, self._chance, reaped=self.measures.reaped
+        )
         return Heartbeat(
             self._store,
             self.identity,
@@ -253,6 +264,7 @@ class Worker:
             janitor,
             attempts=self._running,
             on_change=self._wake,
+            metrics=self.measures.snapshot,
             clock=self._clock,
             chance=self._chance,
         )

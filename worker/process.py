@@ -191,6 +191,11 @@ class Child:
                 with contextlib.suppress(BrokenPipeError):  # what it did not read before it ended is nobody's
                     pipe.close()
 
+    @property
+    def ended(self) -> Ended | None:
+        """How it ended, None while it has not."""
+        return self._ended
+
     def cpu_s(self) -> float:
         """CPU seconds used so far by it and all its descendants."""
         if self._ended is not None:
@@ -247,6 +252,15 @@ class Child:
         if not launcher.LINUX and self.pid:
             launcher.send(self.pid, signal.SIGKILL, group=True)
         return kill_until_gone(f"{self._mark}\0", self.pid, self._slack_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What all programs of an attempt used, and the most that a single one did."""
+
+    cpu_s: float
+    cpu_peak_s: float
+    rss_peak_bytes: int
 
 
 class Processes:
@@ -325,6 +339,15 @@ class Processes:
         if not launcher.LINUX:
             return clock()  # no way to ask without starting a program: never a standstill, the timeout still holds
         return sum(child.cpu_s() for child in self._snapshot())
+
+    def use(self) -> Use:
+        """What the programs that have ended used."""
+        ended = [child.ended for child in self._snapshot() if child.ended is not None]
+        return Use(
+            sum(one.cpu_s for one in ended),
+            max((one.cpu_s for one in ended), default=0.0),
+            max((one.max_rss_bytes for one in ended), default=0),
+        )
 
     def close(self) -> int:
         """Stop everything and prove it; returns the number of survivors, 0 when proven gone. May be repeated."""

@@ -29,7 +29,7 @@ class Admitted(SqlJobStore):
     """
 
     def __init__(self, inner: SqlJobStore, admission: Admission) -> None:
-        self._inner, self._admission = inner, admission
+        self._inner, self._admission, self.usage = inner, admission, inner.usage
         self._step = _step(admission.writes_per_minute)
         self._new_jobs = 0
         self._root: str | None = None

@@ -21,6 +21,7 @@ from shared.store.migrations import migrations
 from shared.store.protocol import ClaimRequest
 from shared.store.rows import Row, names_json
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.usage import Usage
 
 #: How long a write waits for other writers before it gives up with `Busy`.
 _PATIENCE_S = 10.0
@@ -36,6 +37,7 @@ class LocalJobStore(SqlJobStore):
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._contact = Contact()
+        self.usage = Usage()
 
     def claim(self, request: ClaimRequest) -> Job | None:
         """Own the next job, or None; an empty queue is seen without taking the write lock."""
@@ -83,10 +85,12 @@ class LocalJobStore(SqlJobStore):
             self._idle = queue.LifoQueue()
 
     def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        self.usage.count()
         with self._contact.watched(), self._connection() as connection, self._transaction(connection, "IMMEDIATE"):
             return [_execute(connection, statement) for statement in batch]
 
     def _read(self, batch: Sequence[Statement]) -> list[list[Row]]:
+        self.usage.count()
         with self._contact.watched(), self._connection() as connection:
             if len(batch) == 1:
                 return [_execute(connection, batch[0])]

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from shared.errors import Quota
 from shared.job import Claim, Event, Job, Level, Line, NewJob, Outcome, Progress, Status
 from shared.keys import ApiKey
+from shared.store.usage import Usage
 
 AssetState = Literal["uploading", "ready"]
 NO_METRICS: Mapping[str, Any] = MappingProxyType({})
@@ -88,6 +89,11 @@ class JobPage:
 
     items: tuple[Job, ...]
     next_seq: int | None
+
+
+def bucket_ms(bucket: int) -> int:
+    """The upper end of a histogram's bucket: 128 ms for the first, twice as much for each next one."""
+    return 128 << bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +204,9 @@ class Watch(Protocol):
 
 class JobStore(Protocol):
     """The queue. Every write of an owner carries its `Claim` and raises `ClaimLost` when SQL refuses it."""
+
+    #: What this process has asked of the database so far.
+    usage: Usage
 
     # --- clients -------------------------------------------------------------------------------------------
     def create(self, jobs: Sequence[NewJob]) -> tuple[Job, bool]:

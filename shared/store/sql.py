@@ -48,6 +48,7 @@ from shared.store.protocol import (
     Worker,
 )
 from shared.store.rows import Row, again, beat_json, names_json, new_row, to_asset, to_key, to_tally, to_worker_seen
+from shared.store.usage import Usage
 from shared.types import JOB_TYPES
 
 #: Named parameters of a statement.
@@ -82,6 +83,8 @@ class SqlJobStore(ABC):
     An adapter says how a batch runs: `_run` executes all statements in one transaction and one round trip and
     returns each one's rows; `_read` the same without a write lock.
     """
+
+    usage: Usage
 
     @abstractmethod
     def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:

@@ -18,6 +18,7 @@ from shared.store.hrana import Hrana, Overloaded, Result, Unreachable
 from shared.store.migrations import migrations
 from shared.store.rows import Row
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.usage import Usage
 
 #: Every batch of the store may be sent twice (tests/contract/test_repeats.py), so a lost answer is asked for again.
 _REPEATABLE = (Busy, Overloaded, Unreachable)
@@ -44,6 +45,7 @@ class TursoJobStore(SqlJobStore):
         self._on_result = on_result
         self._patience_s = patience_s
         self._contact = Contact()
+        self.usage = Usage()
         # The server has one writer. Let several of a process crowd before it, and sqld 0.24 can stop for good.
         self._turn = threading.Lock()
 
@@ -99,6 +101,7 @@ class TursoJobStore(SqlJobStore):
         ):
             with attempt, self._contact.watched(), self._turn if mode == "IMMEDIATE" else nullcontext():
                 results = self._client.batch(statements, mode)
+        self.usage.count(sum(one.rows_read for one in results), sum(one.rows_written for one in results))
         if self._on_result:
             for result in results:
                 self._on_result(result)

@@ -23,7 +23,20 @@ from shared.store import get_job_store, reset_job_store
 from tests.deploy.runtime import Function
 from tests.real.sqld import Sqld
 
-FORBIDDEN = ("boto3", "botocore", "numpy", "sqlmodel", "sqlalchemy", "av", "rich", "typer", "uvicorn", "worker", "cli")
+FORBIDDEN = (
+    "boto3",
+    "botocore",
+    "numpy",
+    "sqlmodel",
+    "sqlalchemy",
+    "av",
+    "rich",
+    "typer",
+    "uvicorn",
+    "prometheus_client",
+    "worker",
+    "cli",
+)
 MAX_ZIP_BYTES = 20_000_000
 JOB = {"type": "ingest", "params": {"source": "https://example.org/talk.mp3"}}
 #: The import as Lambda does it, and what it cost.

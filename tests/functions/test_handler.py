@@ -18,7 +18,19 @@ from shared.store import reset_job_store
 from shared.store.local import LocalJobStore
 
 ROOT = Path(__file__).parents[2]
-FORBIDDEN = ("boto3", "botocore", "numpy", "sqlmodel", "sqlalchemy", "av", "typer", "uvicorn", "worker", "cli")
+FORBIDDEN = (
+    "boto3",
+    "botocore",
+    "numpy",
+    "sqlmodel",
+    "sqlalchemy",
+    "av",
+    "typer",
+    "uvicorn",
+    "prometheus_client",
+    "worker",
+    "cli",
+)
 
 
 class Context:

@@ -47,9 +47,9 @@ def test_one_beat_speaks_for_all_jobs(store, stand, tmp_path, monkeypatch) -> No
     sizes: list[int] = []
     heartbeat = store.heartbeat
 
-    def counted(worker: Any, beats: Any, *, lease_s: float) -> Any:
+    def counted(worker: Any, beats: Any, **rest: Any) -> Any:
         sizes.append(len(beats))
-        return heartbeat(worker, beats, lease_s=lease_s)
+        return heartbeat(worker, beats, **rest)
 
     monkeypatch.setattr(store, "heartbeat", counted)
     programs = [Program(tmp_path) for _ in range(3)]
@@ -80,10 +80,10 @@ def test_a_beat_that_fails_is_tried_again(store, stand, tmp_path, monkeypatch, e
     failures = [error, error]
     heartbeat = store.heartbeat
 
-    def fail_twice(worker: Any, beats: Any, *, lease_s: float) -> Any:
+    def fail_twice(worker: Any, beats: Any, **rest: Any) -> Any:
         if beats and failures:
             raise failures.pop()
-        return heartbeat(worker, beats, lease_s=lease_s)
+        return heartbeat(worker, beats, **rest)
 
     program = Program(tmp_path)
     job = submit(store, code=program.code)
@@ -102,8 +102,8 @@ def test_a_lost_reply_repeats_no_line(store, stand, tmp_path, monkeypatch) -> No
     lost: list[int] = []
     heartbeat = store.heartbeat
 
-    def lose_the_first_reply(worker: Any, beats: Any, *, lease_s: float) -> Any:
-        owned = heartbeat(worker, beats, lease_s=lease_s)
+    def lose_the_first_reply(worker: Any, beats: Any, **rest: Any) -> Any:
+        owned = heartbeat(worker, beats, **rest)
         if not lost and any(beat.lines for beat in beats):
             lost.append(1)
             raise Unavailable("The reply was lost.")
