@@ -184,4 +184,27 @@ class BudgetRow(SQLModel, table=True):
     refused: str | None
 
 
-TABLES: tuple[Any, ...] = (JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow, ApiKeyRow, BudgetRow)
+class WebhookRow(SQLModel, table=True):
+    """A notification that is still to be delivered."""
+
+    __tablename__ = "webhook"
+
+    job_id: str = Field(primary_key=True)
+    url: str
+    due_at: int
+    attempts: int
+    leased: int
+
+
+class WebhookGoneRow(SQLModel, table=True):
+    """A receiver that answered 410."""
+
+    __tablename__ = "webhook_gone"
+
+    url: str = Field(primary_key=True)
+    gone_until: int
+
+
+TABLES: tuple[Any, ...] = (
+    JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow, ApiKeyRow, BudgetRow, WebhookRow, WebhookGoneRow,
+)  # fmt: skip

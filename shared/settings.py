@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Settings(BaseSettings):
     retention_days: float = Field(default=30.0, gt=0, le=3650)
     ephemeral: bool = False
     secret: SecretStr | None = None
+    #: Signs webhooks, as `whsec_` and base64; two with a comma while receivers change over.
+    webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     #: Where attempts keep their files while they run; the system's temporary folder when left out.
     work_dir: Path | None = None
     #: What the files of one attempt may take of it, the source included.
@@ -87,7 +90,7 @@ class Settings(BaseSettings):
     #: Set by AWS inside a Lambda function; None everywhere else.
     lambda_function: str | None = Field(default=None, validation_alias=AliasChoices("AWS_LAMBDA_FUNCTION_NAME"))
 
-    @field_validator("api_tokens", "cors_origins", mode="before")
+    @field_validator("api_tokens", "cors_origins", "webhook_secret", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -108,6 +111,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no job type; choose from {', '.join(JOB_TYPES)}")
             if seconds <= 0:
                 raise ValueError(f"the timeout of {name} must be over 0 seconds")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secrets_sign(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in value:
+            match = re.fullmatch(r"whsec_([A-Za-z0-9+/]{32,88}={0,2})", secret.get_secret_value())
+            if match is None or len(match[1]) % 4 or not 24 <= len(base64.b64decode(match[1])) <= 64:
+                raise ValueError("use whsec_ and the base64 of 24 to 64 random bytes: openssl rand -base64 32")
         return value
 
     @field_validator("database_url")

@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +93,17 @@ def fetch_url(
     """
     network = network or Network()
     deadline = time.monotonic() + timeout_s
+    headers = {
+        "If-None-Match": known.etag if known else None,
+        "If-Modified-Since": known.last_modified if known else None,
+    }
     for _ in range(MAX_REDIRECTS + 1):
         target = _read_url(url)
         addresses = _addresses(target, network, stop, deadline)
         with (
             closing(_dial(target, addresses, stop, deadline)) as line,
             _watched(line, target, stop, deadline),
-            closing(_ask(target, line, network.tls, known)) as response,
+            closing(_ask(target, line, network.tls, headers)) as response,
         ):
             location = response.getheader("Location")
             if response.status in _REDIRECTS and location:
@@ -112,6 +116,31 @@ def fetch_url(
     raise _final(
         "network.redirects", f"The link redirects more than {MAX_REDIRECTS} times; use the final link of the file."
     )
+
+
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    stop: Stop,
+    timeout_s: float,
+    network: Network | None = None,
+) -> int:
+    """Send `body` to `url`; returns the status of the answer, whatever it is. Redirects are not followed.
+
+    Raises `JobFailure` (`network.*`) when there is no answer or the address is not public, and `Stopped`.
+    """
+    network = network or Network()
+    deadline = time.monotonic() + timeout_s
+    target = _read_url(url)
+    addresses = _addresses(target, network, stop, deadline)
+    with (
+        closing(_dial(target, addresses, stop, deadline)) as line,
+        _watched(line, target, stop, deadline),
+        closing(_ask(target, line, network.tls, headers, body)) as response,
+    ):
+        return response.status
 
 
 # -- the link
@@ -294,24 +323,30 @@ def _watched(line: _Line, target: _Target, stop: Stop, deadline: float) -> Itera
 # -- the answer
 
 
-def _ask(target: _Target, line: _Line, tls: ssl.SSLContext | None, known: Feed | None) -> http.client.HTTPResponse:
+def _ask(
+    target: _Target,
+    line: _Line,
+    tls: ssl.SSLContext | None,
+    headers: Mapping[str, str | None],
+    body: bytes | None = None,
+) -> http.client.HTTPResponse:
     if target.scheme == "https":
         line.secure(target.host, tls or ssl.create_default_context())
     request = http.client.HTTPConnection(target.host, target.port)
     request.sock = line.socket
-    request.putrequest("GET", target.resource, skip_host=True, skip_accept_encoding=True)
-    for name, value in (
-        ("Host", target.authority),
-        ("User-Agent", "Spool"),
-        ("Accept", "*/*"),
-        ("Accept-Encoding", "identity"),
-        ("Connection", "close"),
-        ("If-None-Match", known.etag if known else None),
-        ("If-Modified-Since", known.last_modified if known else None),
-    ):
+    request.putrequest("GET" if body is None else "POST", target.resource, skip_host=True, skip_accept_encoding=True)
+    usual = {
+        "Host": target.authority,
+        "User-Agent": "Spool",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        "Content-Length": None if body is None else str(len(body)),
+    }
+    for name, value in (usual | dict(headers)).items():
         if value is not None:
             request.putheader(name, value)
-    request.endheaders()
+    request.endheaders(body)
     return request.getresponse()
 
 

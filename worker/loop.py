@@ -24,11 +24,13 @@ from worker.janitor import Janitor
 from worker.measures import Measures
 from worker.process import clock as machine_clock
 from worker.stop import Reason
+from worker.webhooks import Courier
 
 if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage.protocol import StorageAdapter
     from shared.store.protocol import JobStore
+    from worker.fetch import Network
     from worker.ffmpeg import Engine
     from worker.run import Pipeline
 
@@ -58,6 +60,7 @@ class Worker:
         job_types: Mapping[str, JobType] = JOB_TYPES,
         clock: Callable[[], float] = machine_clock,
         chance: random.Random | None = None,
+        network: Network | None = None,
     ) -> None:
         self._store, self._storage, self._engine, self._settings = store, storage, engine, settings
         self._job_types, self._clock, self._new_token = job_types, clock, new_token
@@ -66,6 +69,7 @@ class Worker:
         self._pipelines = {name: pipeline for name, pipeline in pipelines.items() if job_types[name].stages}
         self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
         self.measures = Measures(store.usage)
+        self.courier = Courier(store, settings, self._chance, network=network)
         self._folders = WorkFolders(settings.work_dir, worker_id)
         # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
         self._pause_s = min(2.0, settings.heartbeat_s / 2)
@@ -89,9 +93,11 @@ class Worker:
             ]
             self._log.info("worker ready", types=self.identity.types, slots=len(slots), host=self.identity.host)
             heartbeat.start()
+            self.courier.start()
             for slot in slots:
                 slot.start()
             drained = self._supervise(slots)
+            self.courier.close()
             heartbeat.close()
             self._leave()
         finally:
@@ -203,6 +209,8 @@ class Worker:
             outcome = Outcome("failed", failure=Failure("internal", "permanent", sentence))
             finished = self._until_answered(finish)
         self.measures.ended(finished.job.status, outcome.failure)
+        if finished.job.webhook_url is not None or finished.job.parent_id is not None:
+            self.courier.nudge()
         attempt.log.info(
             "attempt ended",
             outcome=outcome.word,

@@ -169,6 +169,35 @@ class Visit:
     passed_over: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A notification that is to be sent now: its `attempts`-th try. `job` is what it tells; None when that was deleted.
+
+    `gone` says that its receiver answered 410 not long ago.
+    """
+
+    job_id: str
+    url: str
+    attempts: int
+    gone: bool
+    job: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of a try, as the job's history tells it. `after_s` None: it is over, well or not.
+
+    `gone`: the receiver wants no more.
+    """
+
+    webhook: Webhook
+    level: Level
+    message: str
+    data: dict[str, Any]
+    after_s: float | None = None
+    gone: bool = False
+
+
 @dataclass(slots=True)
 class Admission:
     """What one request costs its caller, and what the queue answers to that, which comes with the request's own batch.
@@ -335,6 +364,13 @@ class JobStore(Protocol):
 
     def seen(self, caller: str, items: Sequence[str]) -> frozenset[str]:
         """Those of the items that a job takes care of, or that were passed over."""
+
+    # --- webhooks ------------------------------------------------------------------------------------------
+    def claim_webhooks(self, *, limit: int, lease_s: float) -> Sequence[Webhook]:
+        """Notifications that are due; nobody else gets them for `lease_s`, also when the reply is lost."""
+
+    def settle_webhooks(self, sent: Sequence[Sent], *, disabled_s: float) -> None:
+        """Write down what came of tries; of those that another worker has taken over nothing is written."""
 
     # --- janitor -------------------------------------------------------------------------------------------
     def reap(self) -> Sequence[Job]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.job import PHASES, Job, NewJob, Status, new_id
 from shared.keys import ApiKey
-from shared.store.protocol import Asset, Beat, Tally, Worker, WorkerSeen
+from shared.store.protocol import Asset, Beat, Sent, Tally, Webhook, Worker, WorkerSeen
 
 Row = Mapping[str, Any]
 
@@ -117,6 +117,25 @@ def to_asset(row: Row) -> Asset:
 def to_key(row: Row) -> ApiKey:
     """A row of the key table."""
     return ApiKey(**{**row, "scopes": tuple(json.loads(row["scopes"]))})
+
+
+def to_webhook(row: Row) -> Webhook:
+    """A notification that is due."""
+    job = None if row["job"] is None else json.loads(row["job"])
+    return Webhook(row["job_id"], row["url"], row["attempts"], bool(row["gone"]), job)
+
+
+def sent_json(sent: Sent) -> dict[str, Any]:
+    """What came of a try, as the statements read it."""
+    return {
+        "job_id": sent.webhook.job_id,
+        "attempts": sent.webhook.attempts,
+        "level": sent.level,
+        "message": sent.message,
+        "data": sent.data,
+        "after_ms": None if sent.after_s is None else int(sent.after_s * 1000),
+        "gone": int(sent.gone),
+    }
 
 
 def names_json(types: Sequence[str] | Mapping[str, Any]) -> str:

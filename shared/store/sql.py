@@ -27,7 +27,7 @@ from shared.job import (
     Status,
 )
 from shared.keys import MAX_LIVE, ApiKey
-from shared.store import feeds
+from shared.store import feeds, webhooks
 from shared.store import statements as sql
 from shared.store.protocol import (
     NO_METRICS,
@@ -42,12 +42,26 @@ from shared.store.protocol import (
     JobStore,
     Owned,
     Pruned,
+    Sent,
     Stats,
     Visit,
     Watch,
+    Webhook,
     Worker,
 )
-from shared.store.rows import Row, again, beat_json, names_json, new_row, to_asset, to_key, to_tally, to_worker_seen
+from shared.store.rows import (
+    Row,
+    again,
+    beat_json,
+    names_json,
+    new_row,
+    sent_json,
+    to_asset,
+    to_key,
+    to_tally,
+    to_webhook,
+    to_worker_seen,
+)
 from shared.store.usage import Usage
 from shared.types import JOB_TYPES
 
@@ -253,7 +267,8 @@ class SqlJobStore(ABC):
         if any(row["carried"] for row in rows):
             raise Conflict(f"Files of job {job_id} are used by a retry of it; delete the retry first.")
         ids = json.dumps([row["id"] for row in rows])
-        self._run([Statement(sql.PRUNE_EVENTS, {"ids": ids}), Statement(sql.PRUNE_JOBS, {"ids": ids})])
+        steps = (sql.PRUNE_EVENTS, webhooks.PRUNE, sql.PRUNE_JOBS)
+        self._run([Statement(text, {"ids": ids}) for text in steps])
 
     def children(self, job_id: str) -> Sequence[Job]:
         """The children of a job by phase, then in order of creation."""
@@ -465,6 +480,21 @@ class SqlJobStore(ABC):
         rows = self._read([Statement(feeds.SEEN, {"caller": caller, "items": json.dumps(items)})])[0]
         return frozenset(row["item"] for row in rows)
 
+    # --- webhooks ------------------------------------------------------------------------------------------
+    def claim_webhooks(self, *, limit: int, lease_s: float) -> Sequence[Webhook]:
+        """Notifications that are due; nobody else gets them for `lease_s`."""
+        rows = self._run([Statement(webhooks.CLAIM, {"limit": limit, "lease": int(lease_s * 1000)})])[0]
+        return [to_webhook(row) for row in rows]
+
+    def settle_webhooks(self, sent: Sequence[Sent], *, disabled_s: float) -> None:
+        """Write down what came of tries; of those that another worker has taken over nothing is written."""
+        params: Bound = {
+            "sent": json.dumps([sent_json(one) for one in sent]),
+            "disabled": int(disabled_s * 1000),
+        }
+        steps = (webhooks.TOLD, webhooks.GONE, webhooks.AGAIN, webhooks.DONE)
+        self._run([Statement(text, params) for text in steps])
+
     # --- janitor -------------------------------------------------------------------------------------------
     def reap(self) -> Sequence[Job]:
         """Take jobs whose lease has run out from their owners; each costs its job one failure."""
@@ -492,6 +522,8 @@ class SqlJobStore(ABC):
             [
                 Statement(sql.PRUNE_EVENTS, {"ids": ids}),
                 Statement(sql.PRUNE_JOBS, {"ids": ids}),
+                Statement(webhooks.PRUNE, {"ids": ids}),
+                Statement(webhooks.FORGET_GONE),
                 Statement(sql.PRUNE_ASSETS, {"ids": json.dumps(pruned.asset_ids)}),
                 Statement(sql.WALK, {"name": "prune", "seq": pruned.walked_to}),
             ]

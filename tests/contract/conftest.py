@@ -17,7 +17,9 @@ from tests.real.authority import Authority, Tokens
 from tests.real.proxy import Proxy
 from tests.real.sqld import Sqld
 
-TABLES = ("job", "event", "tally", "worker", "asset", "walk", "feed", "seen", "api_key", "budget")
+TABLES = (
+    "job", "event", "tally", "worker", "asset", "walk", "feed", "seen", "api_key", "budget", "webhook", "webhook_gone",
+)  # fmt: skip
 
 
 class Databases:

@@ -7,6 +7,7 @@ import pytest
 
 from shared.job import Status, new_id
 from shared.store import statements as sql
+from shared.store import webhooks
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Beat, ClaimRequest, JobFilter
 from shared.store.sql import Statement
@@ -86,6 +87,11 @@ PLANS = {
     name: text
     for name, text in vars(sql).items()
     if isinstance(text, str) and re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)\b", text)
+}
+PLANS |= {
+    f"webhooks {name}": text
+    for name, text in vars(webhooks).items()
+    if name.isupper() and name not in {"NOW", "_JOB", "_MINE"}
 }
 PLANS |= {f"LIST {window}": text for window, text in sql.LIST.items()}
 

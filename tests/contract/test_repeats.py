@@ -7,7 +7,7 @@ import pytest
 
 from shared.job import Claim, Line, Progress
 from shared.keys import ApiKey
-from shared.store.protocol import Admission, Asset, Beat, ClaimRequest
+from shared.store.protocol import Admission, Asset, Beat, ClaimRequest, Sent, Webhook
 from shared.store.sql import SqlJobStore, Statement
 from tests.contract.conftest import ADAPTERS, TABLES
 from tests.contract.factory import CANCELLED, DONE, OTHER, PERMANENT, TRANSIENT, WORKER, due, expire, job
@@ -56,6 +56,17 @@ def _family(outcome):
 def _add_children(store):
     store.create([job(id="j")])
     store.add_children(_claim(store, "t"), [job(id="c", parent_id="j", phase="core", child_key="a")])
+
+
+def _webhooks(store):
+    for one in ("i", "j", "k"):
+        store.create([job(id=one, webhook_url=f"https://example.org/{one}")])
+        store.cancel(one)
+    store.claim_webhooks(limit=3, lease_s=60)  # a repeat finds nothing: they are due again when the lease is over
+    outcomes = {"i": {}, "j": {"after_s": 60.0}, "k": {"gone": True}}
+    due = {one: Webhook(one, f"https://example.org/{one}", 1, False, None) for one in outcomes}
+    sent = [Sent(due[one], "info", "Told.", {}, **rest) for one, rest in outcomes.items()]
+    store.settle_webhooks(sent, disabled_s=60)
 
 
 def _access(store):
@@ -138,6 +149,7 @@ SCENARIOS: dict[str, Callable[[SqlJobStore], None]] = {
     "leave": lambda store: (store.heartbeat(WORKER, [], lease_s=90), store.leave(WORKER.id)),
     "assets": _assets,
     "keys and limits": _access,
+    "webhooks settled": _webhooks,
 }
 
 

@@ -26,6 +26,7 @@ from shared.settings import Settings, load_settings
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
 from shared.types import JOB_TYPES
+from worker.fetch import Network
 from worker.ffmpeg import Engine
 from worker.loop import Worker
 from worker.run import Pipeline, Run, Stage
@@ -88,7 +89,9 @@ def settings_for(folder: Path, **changed: object) -> Settings:
     return load_settings(**quick | changed)
 
 
-def make_worker(store: LocalJobStore, settings: Settings, *, stall_s: float = 600.0) -> Worker:
+def make_worker(
+    store: LocalJobStore, settings: Settings, *, stall_s: float = 600.0, network: Network | None = None
+) -> Worker:
     """A worker that offers `ingest` by the test pipeline, and a parent type, which nobody may claim."""
     return Worker(
         store,
@@ -100,6 +103,7 @@ def make_worker(store: LocalJobStore, settings: Settings, *, stall_s: float = 60
         host=socket.gethostname(),
         version="0",
         new_token=new_id,
+        network=network,
         job_types=JOB_TYPES | {"ingest": dataclasses.replace(JOB_TYPES["ingest"], stall_s=stall_s)},
     )
 
@@ -107,9 +111,11 @@ def make_worker(store: LocalJobStore, settings: Settings, *, stall_s: float = 60
 class Stand:
     """A queue with a worker in threads of this process."""
 
-    def __init__(self, store: LocalJobStore, settings: Settings, *, stall_s: float = 600.0) -> None:
+    def __init__(
+        self, store: LocalJobStore, settings: Settings, *, stall_s: float = 600.0, network: Network | None = None
+    ) -> None:
         self.store, self.settings = store, settings
-        self.worker = make_worker(store, settings, stall_s=stall_s)
+        self.worker = make_worker(store, settings, stall_s=stall_s, network=network)
         self.exit_codes: list[int] = []
         self._thread = threading.Thread(target=lambda: self.exit_codes.append(self.worker.run()))
 
