@@ -123,15 +123,17 @@ def test_a_rate_limit_is_counted_in_the_batch_of_the_job(store, counting):
 
 
 def test_what_has_passed_of_the_minute_is_there_again(store):
-    """At three a minute one more write after twenty seconds, and all three after a minute."""
+    """At three a minute one more write after twenty seconds; all three, and no more, however long nothing was asked."""
     for _ in range(3):
         store.admitting(Admission("a", writes_per_minute=3)).create([job()])
     later(store, 20)
     store.admitting(Admission("a", writes_per_minute=3)).create([job()])
     with pytest.raises(RateLimited):
         store.admitting(Admission("a", writes_per_minute=3)).create([job()])
-    later(store, 60)
+    later(store, 3600)
     for _ in range(3):
+        store.admitting(Admission("a", writes_per_minute=3)).create([job()])
+    with pytest.raises(RateLimited):
         store.admitting(Admission("a", writes_per_minute=3)).create([job()])
 
 
@@ -144,11 +146,11 @@ def test_each_caller_has_a_limit_of_its_own(store):
 
 
 def test_a_request_is_charged_once_however_many_batches_it_takes(store):
-    """A retry reads and writes; an upload that a job needs is finished first."""
+    """An upload that a job needs is finished before the job is made, say."""
     owned = create(store)
-    store.cancel(owned.id)
     request = store.admitting(Admission("a", writes_per_minute=2))
-    request.retry(owned.id)
+    request.patch(owned.id, priority=1)
+    request.patch(owned.id, priority=2)
     request.cancel(owned.id)
     last = Admission("a", writes_per_minute=2)
     store.admitting(last).create([job()])
