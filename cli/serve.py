@@ -9,6 +9,7 @@ import uvicorn
 from cli.client import USAGE, CommandError
 from cli.dev import listener
 from functions.app import create_app
+from shared import crash
 from shared.log import configure_log
 from shared.settings import Settings
 from shared.storage import get_storage
@@ -27,12 +28,13 @@ def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None
             "or leave --host out.",
             USAGE,
         )
+    configure_log(settings)
+    crash.arm(settings)
     store = get_job_store(settings)
     if store.pending_migrations():
         raise CommandError(
             "The database is not up to date. Run `spool migrate` first, or start everything with `spool dev`."
         )
-    configure_log(settings)
     app = create_app(settings, store, get_storage(settings))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GOODBYE_S)
     bound = listener(host, port) if fd is None else socket.socket(fileno=fd)

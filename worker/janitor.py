@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+
+from shared.errors import Unavailable
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -49,7 +52,7 @@ class Janitor:
         now = clock()
         often = settings.lease_s / 6
         self._reached_at = -math.inf
-        self._prune_duty = Duty(self._prune, _PRUNE_EVERY_S, now + chance.uniform(5, 60))
+        self._prune_duty = Duty(self._prune, _PRUNE_EVERY_S, now + chance.uniform(0.05, 0.7) * settings.lease_s)
         self._duties = (
             Duty(self._tend_and_reap, often, now + chance.uniform(0, often)),
             self._prune_duty,
@@ -79,6 +82,9 @@ class Janitor:
             _log.warning(
                 "job taken from a lost worker", job=job.id, attempt=job.attempt, type=job.type, status=job.status.value
             )
+            if job.terminal:  # no attempt will come to delete what this one has stored
+                with suppress(Unavailable):  # then it goes with the job
+                    self._storage.delete_prefix(f"outputs/{job.id}/")
 
     def _prune(self) -> None:
         pruned = self._store.prunable(older_than_s=self._settings.retention_days * _DAY_S)
