@@ -1,8 +1,8 @@
 """Crash points: places at which a test makes this process kill itself, to show that dying there harms no job.
 
-Off, as they always are outside of such a test, a point is one comparison. `SPOOL_TEST_CRASH_AT` names the point, such as
-`output.store.before`, or `output.store.before#2` for the second time it is passed. tests/chaos reads all names from the
-code and fails when it reached one of them not.
+Off, as they always are outside of such a test, a point is one comparison. `SPOOL_TEST_CRASH_AT` names the point, such
+as `child.spawn.before`, or `child.spawn.before#2` for the second time it is passed. tests/chaos reads all names from
+the code, and fails when there is one that it does not reach.
 """
 
 from __future__ import annotations

@@ -247,7 +247,8 @@ class Child:
             alive = [entry.pid for entry in launcher.descendants(self._launcher.pid, strangers) if entry.alive]
             if not alive:
                 break
-            _kill_each(alive)
+            with around("survivors.kill"):
+                _kill_each(alive)
         with around("launcher.kill"):
             self._launcher.kill()
 

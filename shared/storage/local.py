@@ -107,8 +107,8 @@ class LocalStorage:
         with self.open(key) as (stored, source):
             done = os.fstat(source.fileno()).st_size
             try:
-                path.unlink(missing_ok=True)
                 with around("file.lent"):
+                    path.unlink(missing_ok=True)
                     os.link(source.name, path)
             except OSError:
                 done = 0
@@ -274,7 +274,8 @@ class Incoming:
             try:
                 self._place(record, replace=replace)
             except FileExistsError:
-                data.unlink(missing_ok=True)
+                with around("file.refused"):
+                    data.unlink(missing_ok=True)
                 raise Conflict("This upload is already complete; it cannot be written twice.") from None
             _sync(self._folder)
             for left in self._left(before, record, replace=replace):
@@ -285,7 +286,8 @@ class Incoming:
     def discard(self) -> None:
         """Leave nothing behind of what was not committed."""
         self._file.close()
-        self._part.unlink(missing_ok=True)
+        with around("file.part"):
+            self._part.unlink(missing_ok=True)
 
     def _place(self, record: _Record, *, replace: bool) -> None:
         """Write the record and let it appear whole; raises `FileExistsError` when another was first."""
