@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,13 +15,11 @@ from shared.store.local import LocalJobStore
 from shared.store.sql import SqlJobStore
 from shared.store.turso import TursoJobStore
 from tests.chaos import deaths
-from tests.chaos.nursery import Nursery
+from tests.chaos.conftest import FULL
 from tests.chaos.points import all_points, callers_of, unguarded_moves
 from tests.chaos.world import Place, Verdict, World
 from tests.real.sqld import Sqld
 
-#: All ways to every point, with processes that are started as commands, on SQLite and on the libSQL server.
-FULL = os.environ.get("CRASH") == "full"
 DATABASES = {"sqlite": LocalJobStore} | ({"libsql": TursoJobStore} if FULL else {})
 #: Only points whose names begin so, for whoever looks into one of them.
 ONLY = os.environ.get("CRASH_AT", "")
@@ -40,19 +38,6 @@ PRIVATE = {
     "worker/loudness.py: _printed: path.unlink": "in the attempt's folder, which goes as a whole",
     "worker/launcher.py: start: os.fork": "another program, whose death tests/worker/test_process.py is about",
 }
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, engine) -> Iterator[Place]:
-    """Where processes come from."""
-    nursery = Nursery()
-    made = Place.on(tmp_path_factory.mktemp("crash"), nursery, engine.ffmpeg)
-    made.execute = FULL
-    first = World(made, "first")
-    first.let_go(first.start("worker"))  # it has tried the ffmpeg, for all others
-    first.end()
-    yield made
-    nursery.close()
 
 
 @dataclass(frozen=True)
