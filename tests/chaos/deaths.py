@@ -32,6 +32,17 @@ def at_a_family(world: World, point: str) -> None:
     world.await_death(world.start("worker", point), point)
 
 
+def at_collecting(world: World, point: str) -> None:
+    """It adds a child for each of three recordings that a list names; no worker may go there, which ends them."""
+    links = [f"http://192.168.0.1/{new_id()}.mp3" for _ in range(3)]
+    playlist = world.folder / "list.m3u"
+    playlist.write_text("\n".join(["#EXTM3U", *links]))
+    params = {"source": world.asset(playlist)}
+    job = world.submit(type="collect", params=params, on_child_failure="continue")
+    world.children_of[job.id] = (3, Status.FAILED)
+    world.await_death(world.start("worker", point), point)
+
+
 def at_cancel(world: World, point: str) -> None:
     """It stops a program because somebody cancelled the job."""
     world.shut()
@@ -136,6 +147,7 @@ WORKERS: Ways = (
     (r"child\.stop", at_cancel),
     (r"launcher\.kill", at_a_frozen_launcher),
     (r"release\.", at_release),
+    (r"feed\.|seen\.|add_children", at_collecting),
     (r"leave\.|folders\.(home|lock)\.gone", at_farewell),
     (r"prun|file\.(folder\.)?gone|storage\.delete_prefix", at_pruning),
     (r"file\.abandoned", at_an_old_part),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 COMMANDS = {
     "worker": [sys.executable, "-m", "worker"],
     "api": [sys.executable, "-c", "from cli.main import app; app()", "api", "--port", "0"],

@@ -36,3 +36,15 @@ def test_what_a_losing_attempt_stored_is_deleted_by_the_next(place) -> None:
         world.verdict()
     finally:
         world.end()
+
+
+def test_what_a_dead_upload_left_is_dropped(place) -> None:
+    """An hour after an API died while it took a file, the next file that is stored drops what had arrived."""
+    world = World(place, "parts")
+    try:
+        deaths.sending(deaths.Client(world, "file.data.before", world.start_api()[1]))
+        world.an_hour_passes()
+        world.storage.check()
+        assert list(world.storage.root.glob(".incoming/*")) == []
+    finally:
+        world.end()

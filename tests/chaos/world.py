@@ -114,6 +114,8 @@ class World:
         #: How each job has to end, which of them may have been deleted since then, and what died.
         self.wanted: dict[str, Status] = {}
         self.deleted: set[str] = set()
+        #: How many children a job has to make, and how they end.
+        self.children_of: dict[str, tuple[int, Status]] = {}
         self.history: list[str] = []
         #: What its processes are told besides the usual.
         self.settings: dict[str, object] = {}
@@ -178,12 +180,10 @@ class World:
         self.store.close()
 
     # --- what there is to do -------------------------------------------------------------------------------
-    def asset(self) -> str:
-        """The recording, uploaded."""
-        asset = new_id()
-        stored = self.storage.put(
-            self.place.recording, f"uploads/{asset}", content_type="audio/wav", progress=lambda *_: None
-        )
+    def asset(self, file: Path | None = None) -> str:
+        """The recording, or another file, uploaded."""
+        asset, file = new_id(), file or self.place.recording
+        stored = self.storage.put(file, f"uploads/{asset}", content_type="audio/wav", progress=lambda *_: None)
         about = {"owner": "local", "filename": "tone.wav", "content_type": "audio/wav"}
         self.store.add_asset(Asset(id=asset, size_bytes=stored.size_bytes, state="uploading", **about))
         self.store.asset_ready(asset, sha256=stored.sha256)
@@ -191,11 +191,11 @@ class World:
 
     def submit(self, wanted: Status = Status.COMPLETED, **fields: Any) -> Job:
         """One job on the recording, and how it has to end."""
-        new = self.new(source=self.asset(), **fields)
+        new = self.new(**({} if "params" in fields else {"source": self.asset()}), **fields)
         self.wanted[new.id] = wanted
         return self.store.create([new])[0]
 
-    def new(self, source: str, **fields: Any) -> NewJob:
+    def new(self, source: str = "", **fields: Any) -> NewJob:
         """A job on an upload."""
         return NewJob(
             **{"id": new_id(), "type": "ingest", "params": {"source": source}, "max_failures": PLENTY} | fields
@@ -275,6 +275,10 @@ class World:
 
     def _judge_ends(self, jobs: list[dict[str, Any]], found: Verdict) -> None:
         """Every job has ended as it should, once, and was counted once."""
+        for parent, (count, ends) in self.children_of.items():
+            children = [job["id"] for job in jobs if job["parent_id"] == parent]
+            found.doubled += [] if len(children) == count else [f"{parent} has {len(children)} children of {count}"]
+            self.wanted |= dict.fromkeys(children, ends)
         by_id = {job["id"]: job for job in jobs}
         states = Counter(
             (row["job_id"], row["message"]) for row in self.rows("SELECT * FROM event WHERE kind = 'state'")
@@ -324,11 +328,15 @@ class World:
             said = database.execute("PRAGMA integrity_check").fetchone()[0]
         return [] if said == "ok" else [f"integrity_check: {said}"]
 
+    def an_hour_passes(self) -> None:
+        """For what lies in the storage and is on its way still."""
+        for part in self.storage.root.glob(".incoming/*"):
+            os.utime(part, (1, 1))
+
     def clear(self) -> Verdict:
         """Retention is over: a worker deletes every job and upload, and then there is nothing left on the disk."""
         found = Verdict()
-        for part in self.storage.root.glob(".incoming/*"):
-            os.utime(part, (1, 1))  # an hour has passed, and more
+        self.an_hour_passes()
         while left := self._rows_left():  # a retry keeps what it was made of until the next time
             worker = self.start("worker", RETENTION_DAYS=1e-6)
             until(lambda left=left: self._rows_left() < left, worker.tail)
