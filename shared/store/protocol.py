@@ -305,7 +305,7 @@ class JobStore(Protocol):
         """Ended jobs and assets nobody needs, oldest first, from where the last walk stopped."""
 
     def prune(self, pruned: Pruned) -> int:
-        """Delete those rows and their history; returns how many jobs went."""
+        """Delete those rows and their history, and workers unheard of for a day; returns how many jobs went."""
 
     # --- plumbing ------------------------------------------------------------------------------------------
     def migrate(self) -> Sequence[str]:

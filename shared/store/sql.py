@@ -454,6 +454,7 @@ class SqlJobStore(ABC):
                 Statement(sql.PRUNE_JOBS, {"ids": ids}),
                 Statement(sql.PRUNE_ASSETS, {"ids": json.dumps(pruned.asset_ids)}),
                 Statement(sql.WALK, {"name": "prune", "seq": pruned.walked_to}),
+                Statement(sql.PRUNE_WORKERS),
             ]
         )[1]
         return len(gone)

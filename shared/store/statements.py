@@ -249,6 +249,8 @@ VALUES (:worker, :host, :version, :types, :slots, :running, {NOW}, {NOW})
 ON CONFLICT (id) DO UPDATE SET running = excluded.running, seen_at = excluded.seen_at
 """
 LEAVE = "DELETE FROM worker WHERE id = :worker"
+#: Workers that died did not take their leave.
+PRUNE_WORKERS = f"DELETE FROM worker WHERE seen_at < {NOW} - 86400000"
 
 
 def _lines(accepted: str) -> str:

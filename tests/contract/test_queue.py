@@ -11,6 +11,7 @@ from shared.store.protocol import Asset, Beat, JobFilter
 from shared.store.sql import Statement
 from tests.contract.factory import (
     DONE,
+    OTHER,
     PERMANENT,
     TRANSIENT,
     WORKER,
@@ -371,3 +372,12 @@ def test_migrations_are_applied_once(store):
     """A second start finds nothing to do."""
     assert store.migrate() == []
     assert store.pending_migrations() == []
+
+
+def test_a_worker_that_never_took_its_leave_is_forgotten(store):
+    """Pruning deletes workers that were not heard of for a day, and no others."""
+    for worker in (WORKER, OTHER):
+        store.heartbeat(worker, [], lease_s=90)
+    store._run([Statement("UPDATE worker SET seen_at = seen_at - 86500000 WHERE id = :id", {"id": OTHER.id})])
+    store.prune(store.prunable(older_than_s=86_400))
+    assert [row["id"] for row in store._read([Statement("SELECT id FROM worker")])[0]] == [WORKER.id]
