@@ -136,8 +136,6 @@ def at_secret(world: World, point: str) -> None:
 def at_first_start(world: World, point: str) -> None:
     """It makes the tables."""
     world.await_death(world.start("worker", point), point)
-    world.store.migrate()
-    world.submit()
 
 
 WORKERS: Ways = (
@@ -157,7 +155,7 @@ WORKERS: Ways = (
 #: Other ways to the same points, which the long form takes too.
 DETOURS: Ways = (
     (r"claim|heartbeat|control|finish|tend|reap|storage\.(put|fetch)|child\.spawn|output", at_a_family),
-    (r"finish|heartbeat|survivors|attempt\.folder\.gone|control", at_cancel),
+    (r"finish|heartbeat|survivors|attempt\.folder\.gone", at_cancel),
     (r"survivors|attempt\.folder\.gone|leave|folders\.(home|lock)\.gone", at_release),
     (r"storage\.(put|delete_prefix)|file\.(folder\.)?gone|finish|claim", at_losers),
 )

@@ -32,6 +32,8 @@ PRIVATE = {
     "shared/crash.py: passed: os.kill": "the death itself",
     "shared/secret.py: _kept: path.parent.mkdir": "an empty folder that is to be there",
     "shared/store/local.py: _connect: self._path.parent.mkdir": "an empty folder that is to be there",
+    "shared/store/backup.py: back_up: os.link": "a command of its own, which neither side runs",
+    "shared/store/backup.py: back_up: part.unlink": "a command of its own, which neither side runs",
     "worker/delivery.py: _in_parts: path.unlink": "in the attempt's folder, which goes as a whole",
     "worker/fetch.py: _save: part.replace": "in the attempt's folder, which goes as a whole",
     "worker/fetch.py: _save: part.unlink": "in the attempt's folder, which goes as a whole",
@@ -63,6 +65,8 @@ def plans(
         taken = [deaths.way(ways, name), *(deaths.ways(detours, name) if FULL else ())]
         for scenario in filter(None, taken) if name.startswith(ONLY) else ():
             found.setdefault(scenario, []).append(name)
+    for names in found.values():
+        names.reverse()  # what dies before a move leaves it to those that die after it
     crowd = found.pop(split, [])
     parts = [Plan(split, crowd[start::AT_ONCE]) for start in range(min(AT_ONCE, len(crowd)))]
     return [*(Plan(scenario, names) for scenario, names in found.items()), *parts]

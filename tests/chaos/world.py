@@ -164,7 +164,14 @@ class World:
     def finish(self) -> None:
         """An undisturbed worker does what is left, and ends in good order."""
         worker = self.start("worker")
-        until(lambda: not self.unfinished(), lambda: f"unfinished: {self.unfinished()}\n{worker.tail()}")
+        worker.await_word("worker ready")
+        if not self.wanted:
+            self.submit()
+        while left := len(self.unfinished()):
+            until(
+                lambda left=left: len(self.unfinished()) < left,
+                lambda: f"unfinished: {self.unfinished()[:9]}\n{worker.tail()}",
+            )
         self.let_go(worker)
 
     def let_go(self, worker: Process) -> None:
