@@ -86,6 +86,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,  # a signal to the test's group must not keep it from ending its children
         )
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
