@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop demo dev test outage hostile model chaos plants check check-infra deploy rehearse bench lock clean
+.PHONY: setup tools aws interop demo dev test outage hostile model chaos crash plants check check-infra deploy rehearse bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -60,6 +60,10 @@ outage: setup
 # Every kind of file broken in many ways, and the bombs that take minutes to defuse.
 hostile: setup
 	@HOSTILE_SEEDS=$${HOSTILE_SEEDS:-12} $(BIN)/python -m pytest tests/hostile --timeout 3600
+
+# Workers and APIs die at every crash point, on every way to it, on SQLite and on libSQL; `make test` takes one way each.
+crash: setup
+	@CRASH=full $(BIN)/python -m pytest tests/chaos/test_crash_points.py --timeout 3600
 
 # The queue against its oracle, with examples that no run had before; `make test` takes the same few every time.
 model: setup

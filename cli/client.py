@@ -162,8 +162,8 @@ def ended_badly(job: JobView) -> bool:
 
 
 class Client:
-    """One Spool API. Safe calls are repeated for a while when the connection breaks; creating a job is one of
-    them, because its idempotency key makes the repeat find the first."""
+    """One Spool API. Safe calls are repeated for a while when the connection breaks; creating a job and running one
+    again are among them, because their idempotency keys make the repeat find the first."""
 
     def __init__(self, base_url: str, token: str | None = None, *, say: Callable[[str], None] | None = None) -> None:
         self.base_url = base_url.rstrip("/")
@@ -210,7 +210,8 @@ class Client:
 
     def retry(self, job_id: str) -> JobView:
         """Run an ended job again, as a new one."""
-        return cast("JobView", self._json("POST", f"{_job(job_id)}/retry", body={}))
+        headers = {"Idempotency-Key": new_id()}
+        return cast("JobView", self._json("POST", f"{_job(job_id)}/retry", body={}, headers=headers, repeat=True))
 
     def purge(self, job_id: str) -> None:
         """Delete an ended job with its outputs."""

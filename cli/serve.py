@@ -9,6 +9,7 @@ import uvicorn
 from cli.client import USAGE, CommandError
 from cli.dev import listener
 from functions.app import create_app
+from shared import crash
 from shared.log import configure_log
 from shared.settings import Settings
 from shared.storage import get_storage
@@ -21,6 +22,8 @@ _GOODBYE_S = 3
 
 def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
     """Serve until SIGTERM or SIGINT, on `host` and `port` or on a listening socket inherited as `fd`."""
+    configure_log(settings)
+    crash.arm(settings)
     store = get_job_store(settings)
     migrated = not store.pending_migrations()
     closed = bool(settings.api_tokens) or (migrated and bool(store.api_keys()))
@@ -34,7 +37,6 @@ def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None
         raise CommandError(
             "The database is not up to date. Run `spool migrate` first, or start everything with `spool dev`."
         )
-    configure_log(settings)
     app = create_app(settings, store, get_storage(settings))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GOODBYE_S)
     bound = listener(host, port) if fd is None else socket.socket(fileno=fd)

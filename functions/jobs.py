@@ -97,16 +97,17 @@ def delete(call: Call[DeleteQuery, None]) -> Response:
     if not call.query.purge:
         return cancel(call)  # type: ignore[arg-type]  # cancel reads no query
     call.who.must("admin")
-    family = _family(call.store, _job(call.store, call.id))
+    # Files first: when this is cut short the rows are still there, and the same request deletes the rest.
+    for job_id in call.store.purgeable(call.id):
+        call.storage.delete_prefix(f"outputs/{job_id}/")
     call.store.purge(call.id)
-    for job in family:
-        call.storage.delete_prefix(f"outputs/{job.id}/")
     return Response(status_code=204)
 
 
 def retry(call: Call[NoQuery, None]) -> Response:
-    """Run a job that ended badly again, as a new one."""
-    return _created(call.store.retry(call.id))
+    """Run a job that ended badly again, as a new one; the same key finds that one again."""
+    job, new = call.store.retry(call.id, key=_idempotency_key(call))
+    return _created(job) if new else answer(job_view(job))
 
 
 def children(call: Call[NoQuery, None]) -> Response:
@@ -157,10 +158,6 @@ def _exists(call: Call[Any, None], *, proven: bool) -> None:
         _job(call.store, call.id)
 
 
-def _family(store: JobStore, job: Job) -> list[Job]:
-    return [job, *(one for child in store.children(job.id) for one in _family(store, child))]
-
-
 def _tagged(job: Job) -> tuple[bytes, str]:
     body = job_view(job).model_dump_json(exclude_unset=True).encode()
     return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -179,7 +176,7 @@ async def _changed(call: Call[JobQuery, None], known: str) -> tuple[bytes, str]:
                 return body, etag
 
 
-def _idempotency_key(call: Call[NoQuery, JobRequest]) -> str | None:
+def _idempotency_key(call: Call[NoQuery, Any]) -> str | None:
     key = call.request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
         raise invalid([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])

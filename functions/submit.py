@@ -65,7 +65,7 @@ def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapte
     ready = {}
     for asset_id, path in wanted.items():
         asset = store.asset(asset_id)
-        if asset is None or asset.owner != caller:
+        if asset is None or asset.owner != caller or asset.state == "deleting":
             raise invalid(
                 [FieldError(path, f"there is no upload {asset_id}; send the file with POST /api/uploads first")]
             )

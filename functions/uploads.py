@@ -51,9 +51,11 @@ def complete(call: Call[NoQuery, None]) -> Response:
 
 def delete(call: Call[NoQuery, None]) -> Response:
     """Delete an upload that no unfinished job needs."""
-    asset = _asset(call)
-    call.store.delete_asset(asset.id)
+    asset = _asset(call, also_deleting=True)
+    # The file before its row: when this is cut short, the same request deletes the rest, or the janitor does.
+    call.store.give_up_asset(asset.id)
     call.storage.delete_prefix(asset.key)
+    call.store.forget_asset(asset.id)
     return Response(status_code=204)
 
 
@@ -74,8 +76,9 @@ def _where(call: Call[NoQuery, Any], asset: Asset, parts: tuple[UploadPart, ...]
     return UploadView(asset=asset.id, upload=upload)
 
 
-def _asset(call: Call[NoQuery, None]) -> Asset:
+def _asset(call: Call[NoQuery, None], *, also_deleting: bool = False) -> Asset:
     asset = call.store.asset(call.id)
-    if asset is None or asset.owner != call.caller:
+    deleting = asset is not None and asset.state == "deleting" and not also_deleting
+    if asset is None or asset.owner != call.caller or deleting:
         raise NotFound(f"There is no upload {call.id}; begin with POST /api/uploads.")
     return asset

@@ -260,6 +260,7 @@ def part_view(part: UploadPart) -> UploadPartView:
 
 def asset_view(asset: Asset) -> AssetView:
     """An upload as its owner sees it."""
+    assert asset.state != "deleting"
     return AssetView(
         asset=asset.id,
         filename=asset.filename,

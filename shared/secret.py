@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
+from shared.crash import around
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 
@@ -41,11 +43,11 @@ def _kept(path: Path) -> bytes:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        try:
-            # A link fails when another process was first: then its secret is the one.
+        # A link fails when another process was first: then its secret is the one.
+        with suppress(FileExistsError, FileNotFoundError), around("secret.link"):
             os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+    # Our own draft, that of a process that died here, or one that comes too late: there is a secret now.
+    for draft in path.parent.glob(f"{path.name}.{'[0-9a-f]' * 16}"):
+        with around("secret.draft.gone"):
+            draft.unlink(missing_ok=True)
     return path.read_bytes()

@@ -223,6 +223,12 @@ def aws_identity() -> AwsIdentity:
         ) from None
 
 
+def crash_order() -> str | None:
+    """Where a test wants this process to die (shared/crash.py). No setting: it is read from nowhere else, and told to
+    nobody."""
+    return os.environ.get("SPOOL_TEST_CRASH_AT")  # noqa: TID251 - this is the file that reads the environment
+
+
 def environment_with(**changed: object) -> dict[str, str]:
     """The environment of a child process: this one's, with these settings changed."""
     settings = {f"SPOOL_{name.upper()}": str(value) for name, value in changed.items()}

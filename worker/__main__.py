@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 
+from shared import crash
 from shared.errors import ConfigurationError, Unavailable
 from shared.job import new_id
 from shared.log import configure_log
@@ -22,6 +23,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_log(settings)
+        crash.arm(settings)
         store = get_job_store(settings)
         store.migrate()
         engine = find_engine(settings)

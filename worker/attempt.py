@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from shared.crash import around
 from shared.errors import JobFailure, Unavailable
 from shared.job import Failure, Job, Outcome
 from shared.store.protocol import Beat, Owned
@@ -78,8 +80,10 @@ class Attempt:
     def run(self, work: Path, store: JobStore, storage: StorageAdapter, engine: Engine) -> Outcome | None:
         """Make the folder `work` and run the stages; None means that the job goes back unharmed. Never raises."""
         try:
-            work.mkdir(mode=0o700, parents=True)
+            with around("attempt.folder"):
+                work.mkdir(mode=0o700, parents=True)
             self._work = work
+            self._drop_losers(storage)
             children = Children(store, self.job, self._settings, self.stop)
             run = Run(self.job, work, storage, engine, self.processes, self.report, self.stop, children)
             state = self._pipeline.begin(run)
@@ -95,6 +99,19 @@ class Attempt:
             return Outcome("completed", result=result, outputs=outputs)
         except BaseException as error:  # noqa: BLE001 - whatever a stage raises becomes the attempt's outcome
             return self._explain(error)
+
+    def _drop_losers(self, storage: StorageAdapter) -> None:
+        """Delete what earlier attempts have stored: that there is this one proves that they lost.
+
+        Each by its number, never all that is not ours: whoever comes here late may have lost to a later attempt.
+        """
+        for attempt in range(self.job.attempt - 1, 0, -1):
+            storage.delete_prefix(f"outputs/{self.job.id}/{attempt}/")
+
+    def drop_outputs(self, storage: StorageAdapter) -> None:
+        """Delete what this attempt has stored, once it is certain that nobody will ever see it."""
+        with suppress(Unavailable):  # the next attempt does it, or the janitor together with the job
+            storage.delete_prefix(f"outputs/{self.job.id}/{self.job.attempt}/")
 
     def _explain(self, error: BaseException) -> Outcome | None:
         """What an error means for the job: our own reason first, since a stopped tool fails in many ways."""

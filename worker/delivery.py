@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from shared.crash import around
 from shared.errors import JobFailure
 from worker import mp3
 from worker.encoders import Encoding
@@ -161,7 +162,8 @@ class Master:
             f"{item.made.name} has {item.after.integrated_lufs:.2f} LUFS, {item.after.true_peak_dbtp:.2f} dBTP",
         )
         if abs(miss) <= allowed and over <= (GUARD_DB if final else 0):
-            item.part.replace(item.path)
+            with around("output.proven"):
+                item.part.replace(item.path)
             return True
         if final:
             raise self._failed(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import imageio_ffmpeg
 
+from shared.crash import around
 from shared.errors import ConfigurationError, JobFailure
 from worker.process import Processes
 from worker.stop import Stop
@@ -165,8 +166,13 @@ def _read(kept: Path) -> dict[str, Any] | None:
 
 def _write(kept: Path, facts: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # it is only a shortcut for the next start
-        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        with around("engine.folder"):
+            kept.parent.mkdir(mode=0o700, exist_ok=True)
         if kept.parent.stat().st_uid == os.getuid():
             part = kept.with_suffix(f".{os.getpid()}.part")
             part.write_text(json.dumps(facts))
-            part.replace(kept)
+            with around("engine.proof"):
+                part.replace(kept)
+            for left in kept.parent.glob("*.part"):  # of a process that died here, or of one that will do without
+                with around("engine.left"):
+                    left.unlink()

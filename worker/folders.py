@@ -11,6 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from shared.crash import around
 from shared.errors import ConfigurationError
 
 #: What an entry counts at least: a million empty files are too much for a disk as well.
@@ -32,7 +33,8 @@ class WorkFolders:
     def open(self) -> None:
         """Make the worker's folder. Raises `ConfigurationError` when the place cannot be used."""
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with around("folders.root"):
+                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             about = self._root.lstat()
             if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
                 raise ConfigurationError(
@@ -40,7 +42,8 @@ class WorkFolders:
                     "set SPOOL_WORK_DIR to a private folder."
                 )
             self._lock = _lock_new(_lock_file(self._home))
-            self._home.mkdir(mode=0o700)
+            with around("folders.home"):
+                self._home.mkdir(mode=0o700)
         except OSError as error:
             raise ConfigurationError(
                 f"The work folder {self._root} cannot be used ({error.strerror}); set SPOOL_WORK_DIR to another one."
@@ -56,9 +59,11 @@ class WorkFolders:
                 descriptor = os.open(path, os.O_RDWR)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                    with around("folders.sweep"):
+                        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
                     if not path.with_suffix("").exists():
-                        path.unlink()
+                        with around("folders.sweep.lock"):
+                            path.unlink()
                         swept += 1
                 finally:
                     os.close(descriptor)
@@ -82,14 +87,17 @@ class WorkFolders:
 
     def remove(self, place: Path) -> None:
         """Remove an attempt's folder with all it holds."""
-        shutil.rmtree(place.parent, ignore_errors=True)
+        with around("attempt.folder.gone"):
+            shutil.rmtree(place.parent, ignore_errors=True)
 
     def close(self) -> None:
         """Remove the worker's folder."""
         if self._lock is None:
             return
-        shutil.rmtree(self._home, ignore_errors=True)
-        _lock_file(self._home).unlink(missing_ok=True)
+        with around("folders.home.gone"):
+            shutil.rmtree(self._home, ignore_errors=True)
+        with around("folders.lock.gone"):
+            _lock_file(self._home).unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = None
 
@@ -123,7 +131,8 @@ def _lock_file(home: Path) -> Path:
 def _lock_new(path: Path) -> int:
     """Create and lock a file; a sweeper may take it for a dead worker's in between, hence until it is ours."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with around("folders.lock"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(descriptor).st_ino == path.stat().st_ino:

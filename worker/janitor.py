@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+
+from shared.errors import Unavailable
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -54,7 +57,7 @@ class Janitor:
         self._reached_at = -math.inf
         #: How far the database's clock is ahead of ours, at least and at most; None before it was asked.
         self._ahead_s: tuple[float, float] | None = None
-        self._prune_duty = Duty(self._prune, _PRUNE_EVERY_S, now + chance.uniform(5, 60))
+        self._prune_duty = Duty(self._prune, _PRUNE_EVERY_S, now + chance.uniform(0.05, 0.7) * settings.lease_s)
         self._duties = (
             Duty(self._tend_and_reap, often, now + chance.uniform(0, often)),
             self._prune_duty,
@@ -89,6 +92,9 @@ class Janitor:
             _log.warning(
                 "job taken from a lost worker", job=job.id, attempt=job.attempt, type=job.type, status=job.status.value
             )
+            if job.terminal:  # no attempt will come to delete what this one has stored
+                with suppress(Unavailable):  # then it goes with the job
+                    self._storage.delete_prefix(f"outputs/{job.id}/")
 
     def _clock_jumped(self) -> bool:
         """Whether the database's clock got ahead of ours since it was last asked, so that leases seem to have ended.

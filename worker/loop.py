@@ -148,7 +148,7 @@ class Worker:
         with self._lock:
             self._attempts.append(attempt)
         folder = self._folders.place(job.id, job.attempt)
-        following = None
+        following = outcome = None
         try:
             outcome = attempt.run(folder, self._store, self._storage, self._engine)
             self._prove(attempt)
@@ -164,6 +164,8 @@ class Worker:
             if attempt.stop.reason is not Reason.LOST:
                 self.measures.lost()
             attempt.log.info("claim lost; nothing was written")
+            if outcome is not None and outcome.outputs:
+                attempt.drop_outputs(self._storage)
         except Unavailable as error:
             attempt.log.warning("the end of the attempt could not be written", reason=error.message)
         except Exception:  # a slot outlives whatever its attempt died of

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
+from shared.crash import around
 from shared.errors import JobFailure
 from shared.job import new_id
 from worker import launcher
@@ -99,17 +100,23 @@ class Child:
         os.set_blocking(self._control, False)
         orders = [str(control), str(status_write), repr(deadline), repr(grace_s), mark, limits._spelled()]
         try:
-            self._launcher = subprocess.Popen(  # noqa: S603 - no shell, and every argument is ours
-                [sys.executable, "-I", "-S", _launcher_path(), *orders, ",".join(map(str, pass_fds)), *self.argv],
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=cwd,
-                # Nothing of the worker's own environment: it holds the keys of the database and the storage.
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(cwd), "TMPDIR": str(cwd)},
-                pass_fds=(control, status_write, *pass_fds),
-                start_new_session=True,
-            )
+            with around("child.spawn"):
+                self._launcher = subprocess.Popen(  # noqa: S603 - no shell, and every argument is ours
+                    [sys.executable, "-I", "-S", _launcher_path(), *orders, ",".join(map(str, pass_fds)), *self.argv],
+                    stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd=cwd,
+                    # Nothing of the worker's own environment: it holds the keys of the database and the storage.
+                    env={
+                        "PATH": "/usr/local/bin:/usr/bin:/bin",
+                        "LANG": "C.UTF-8",
+                        "HOME": str(cwd),
+                        "TMPDIR": str(cwd),
+                    },
+                    pass_fds=(control, status_write, *pass_fds),
+                    start_new_session=True,
+                )
         except BaseException:  # raised again: the pipes are ours to close
             os.close(self._control)
             os.close(status)
@@ -168,7 +175,8 @@ class Child:
 
     def ask_to_stop(self, grace_s: float) -> None:
         """SIGTERM now, SIGKILL after the grace; does not wait."""
-        self._tell(f"stop {grace_s!r}\n")
+        with around("child.stop"):
+            self._tell(f"stop {grace_s!r}\n")
 
     def bring_down(self) -> int:
         """End it and everything it started; returns how many were seen alive at last: 0 is the proof."""
@@ -244,8 +252,10 @@ class Child:
             alive = [entry.pid for entry in launcher.descendants(self._launcher.pid, strangers) if entry.alive]
             if not alive:
                 break
-            _kill_each(alive)
-        self._launcher.kill()
+            with around("survivors.kill"):
+                _kill_each(alive)
+        with around("launcher.kill"):
+            self._launcher.kill()
 
     def _replace_launcher(self) -> int:
         """It died without a verdict: kill whoever has the mark or is in the child's session."""
@@ -384,7 +394,8 @@ def kill_until_gone(mark: str, session: int, timeout_s: float) -> int:
         if session:
             entries = (launcher.look(pid) for pid in launcher.everyone())
             alive += [entry.pid for entry in entries if entry is not None and entry.alive and entry.session == session]
-        _kill_each(alive)
+        with around("survivors.kill"):
+            _kill_each(alive)
         if not alive or clock() > give_up:
             return len(alive)
         time.sleep(0.002)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import JobFailure, NotFound
+from shared.errors import JobFailure, NotFound, Unavailable
 from shared.job import Output
 from shared.types import is_url
 from worker.fetch import fetch_url
@@ -44,7 +45,16 @@ def fetch_source(run: Run, source: str, path: Path) -> str | None:
 
 
 def store_files(run: Run, files: Sequence[Finished]) -> list[Output]:
-    """Keep the files as this attempt's outputs; they become the job's when its finish is accepted."""
+    """Keep the files as this attempt's outputs, all or none; they become the job's when its finish is accepted."""
+    try:
+        return _store_files(run, files)
+    except BaseException:  # raised again: nobody will see what was stored so far
+        with suppress(Unavailable):  # the next attempt deletes it then, or the janitor together with the job
+            run.storage.delete_prefix(f"outputs/{run.job.id}/{run.job.attempt}/")
+        raise
+
+
+def _store_files(run: Run, files: Sequence[Finished]) -> list[Output]:
     total, done = sum(file.path.stat().st_size for file in files), 0
     outputs = []
     for file in files:

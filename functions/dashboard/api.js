@@ -27,6 +27,19 @@ export async function call(method, path, body, headers = {}) {
   throw new ApiError(problem.detail ?? `The server answered ${answer.status} ${answer.statusText}.`, answer.status);
 }
 
+/** A new job, tried again when the answer is lost: the key lets the second request find the first one's. */
+export async function make(path, body) {
+  const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
+  for (let left = 2; ; left -= 1) {
+    try {
+      return await call("POST", path, body, { "Idempotency-Key": key });
+    } catch (error) {
+      if (error.status !== 0 || left === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+}
+
 /** All of a job's history after line `after`, oldest first. */
 export async function history(id, after) {
   const lines = [];

@@ -1,6 +1,6 @@
 // The card that starts a job: files dropped, chosen, or a link pasted.
 
-import { call, upload } from "./api.js";
+import { call, make, upload } from "./api.js";
 import { bytes } from "./format.js";
 import { state, update } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
@@ -85,15 +85,4 @@ async function submit(source, params) {
   return create({ ...params, source: asset });
 }
 
-/** Tried again when the answer is lost: the key lets the second request find the first one's job. */
-async function create(params) {
-  const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
-  for (let left = 2; ; left -= 1) {
-    try {
-      return await call("POST", "/api/jobs", { type: "ingest", params }, { "Idempotency-Key": key });
-    } catch (error) {
-      if (error.status !== 0 || left === 0) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    }
-  }
-}
+const create = (params) => make("/api/jobs", { type: "ingest", params });

@@ -1,6 +1,6 @@
 // Pieces that more than one page shows.
 
-import { call, token } from "./api.js";
+import { call, make, token } from "./api.js";
 import { BAD, TERMINAL, between, duration, moment, progressText, since, span, standing, title, words } from "./format.js";
 import { state, tell } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
@@ -32,7 +32,8 @@ export function actions(job, then) {
 async function act(button, job, verb, then) {
   button.disabled = true;
   try {
-    const made = await call("POST", `/api/jobs/${job.id}/${verb}`);
+    const path = `/api/jobs/${job.id}/${verb}`;
+    const made = await (verb === "retry" ? make(path) : call("POST", path));
     if (verb === "retry") tell(`${title(job)} is in the queue again.`);
     then(made);
   } catch (error) {

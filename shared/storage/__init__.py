@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Lock
 
+from shared.crash import with_points
 from shared.secret import signing_secret
 from shared.settings import Settings
 from shared.storage.local import LocalStorage
 from shared.storage.protocol import StorageAdapter
 from shared.storage.s3 import S3Storage
 
+#: What changes or moves files; a crash between any two of these harms no job.
+_MOVES = ("fetch", "put", "begin_parts", "join_parts", "delete_prefix")
 _made: dict[str, StorageAdapter] = {}
 _lock = Lock()
 
@@ -31,6 +34,6 @@ def reset_storage() -> None:
 
 def _open(settings: Settings) -> StorageAdapter:
     if settings.s3 is not None:
-        return S3Storage(settings.s3)
+        return with_points(S3Storage, _MOVES, "storage.{}".format)(settings.s3)
     root = Path(settings.storage_url.removeprefix("file:")).absolute()
-    return LocalStorage(root, signing_secret(settings))
+    return with_points(LocalStorage, _MOVES, "storage.{}".format)(root, signing_secret(settings))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
+from shared.crash import around
 from shared.errors import Conflict, Forbidden, NotFound, SpoolError, Unavailable
 from shared.storage.protocol import Stored, TransferProgress, UploadPart, UploadTarget, are_plain, segments_of
 
@@ -106,8 +107,9 @@ class LocalStorage:
         with self.open(key) as (stored, source):
             done = os.fstat(source.fileno()).st_size
             try:
-                path.unlink(missing_ok=True)
-                os.link(source.name, path)
+                with around("file.lent"):
+                    path.unlink(missing_ok=True)
+                    os.link(source.name, path)
             except OSError:
                 done = 0
                 with path.open("wb") as target:
@@ -140,7 +142,8 @@ class LocalStorage:
             found = [folder / name for name in names if name.startswith(start) and not name.startswith(".")]
             count = sum(1 for path in found for _ in path.rglob(_RECORD))
             for path in found:
-                shutil.rmtree(path)
+                with around("file.gone"):
+                    shutil.rmtree(path)
             _sync(folder)
             _drop_empty(folder, below=self.root)
         return count
@@ -265,38 +268,53 @@ class Incoming:
             _make_folder(self._folder)
             before = _read_record(self._folder)
             data = self._folder / record.file
-            self._part.rename(data)
+            with around("file.data"):
+                self._part.rename(data)
             _sync(self._folder)
             try:
-                _place(self._folder / _RECORD, record, replace=replace)
+                self._place(record, replace=replace)
             except FileExistsError:
-                data.unlink()
+                with around("file.refused"):
+                    data.unlink(missing_ok=True)
                 raise Conflict("This upload is already complete; it cannot be written twice.") from None
             _sync(self._folder)
-            if before is not None:
-                (self._folder / before.file).unlink(missing_ok=True)
+            for left in self._left(before, record, replace=replace):
+                with around("file.left"):
+                    left.unlink(missing_ok=True)
         return Stored(self._key, record.size_bytes, record.content_type, record.sha256)
 
     def discard(self) -> None:
         """Leave nothing behind of what was not committed."""
         self._file.close()
-        self._part.unlink(missing_ok=True)
+        with around("file.part"):
+            self._part.unlink(missing_ok=True)
 
+    def _place(self, record: _Record, *, replace: bool) -> None:
+        """Write the record and let it appear whole; raises `FileExistsError` when another was first."""
+        # Among the other parts until then: what a process that dies here leaves is dropped like any of them.
+        draft = self._part.with_name(f"{uuid.uuid4().hex}.part")
+        try:
+            with draft.open("x", encoding="utf-8") as file:
+                json.dump(asdict(record), file)
+                file.flush()
+                os.fsync(file.fileno())
+            with around("file.record"):
+                if replace:
+                    draft.rename(self._folder / _RECORD)
+                else:
+                    os.link(draft, self._folder / _RECORD)
+        finally:
+            with around("file.draft"):
+                draft.unlink(missing_ok=True)
 
-def _place(path: Path, record: _Record, *, replace: bool) -> None:
-    """Write the record and let it appear whole; raises `FileExistsError` when another was first."""
-    draft = path.with_name(f".{uuid.uuid4().hex}.draft")
-    try:
-        with draft.open("x", encoding="utf-8") as file:
-            json.dump(asdict(record), file)
-            file.flush()
-            os.fsync(file.fileno())
+    def _left(self, before: _Record | None, record: _Record, *, replace: bool) -> list[Path]:
+        """Bytes that no record names: of the file that was replaced, or of those who died before they had a record.
+
+        A second writer of a file that is written once is refused, and needs no bytes; one that replaces may still come.
+        """
         if replace:
-            draft.rename(path)
-        else:
-            os.link(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+            return [] if before is None else [self._folder / before.file]
+        return [path for path in self._folder.glob(".*.data") if path.name != record.file]
 
 
 def _read_record(folder: Path) -> _Record | None:
@@ -311,7 +329,8 @@ def _make_folder(folder: Path) -> None:
     """Make a folder and its parents, each of them lasting."""
     if not folder.is_dir():
         _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        with around("file.folder"):
+            folder.mkdir(exist_ok=True)
         _sync(folder.parent)
 
 
@@ -328,7 +347,8 @@ def _drop_empty(folder: Path, *, below: Path) -> None:
     """Remove folders that hold nothing more, but never the first level, where others may be making theirs."""
     while below in folder.parents and folder.parent != below:
         try:
-            folder.rmdir()
+            with around("file.folder.gone"):
+                folder.rmdir()
         except OSError:
             return
         folder = folder.parent
@@ -338,4 +358,5 @@ def _drop_abandoned(parts: Path) -> None:
     for part in parts.iterdir():
         with suppress(FileNotFoundError):  # another process cleans up too
             if time.time() - part.stat().st_mtime > _ABANDONED_S:
-                part.unlink()
+                with around("file.abandoned"):
+                    part.unlink()

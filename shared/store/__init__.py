@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+from shared.crash import armed
 from shared.settings import Settings
 from shared.store.protocol import JobStore
 
+if TYPE_CHECKING:
+    from shared.store.sql import SqlJobStore
+
+Adapter = TypeVar("Adapter", bound="SqlJobStore")
 _lock = threading.Lock()
 _stores: dict[str, JobStore] = {}
 
@@ -33,9 +39,18 @@ def _open(settings: Settings) -> JobStore:
     if settings.database_url.startswith("sqlite:///"):
         from shared.store.local import LocalJobStore  # noqa: PLC0415 - see above
 
-        return LocalJobStore(Path(settings.database_url.removeprefix("sqlite:///")))
+        return _kind(LocalJobStore)(Path(settings.database_url.removeprefix("sqlite:///")))
     from shared.store.hrana import Hrana  # noqa: PLC0415 - see above
     from shared.store.turso import TursoJobStore  # noqa: PLC0415 - see above
 
     token = settings.database_token.get_secret_value() if settings.database_token else None
-    return TursoJobStore(Hrana(settings.database_url, token))
+    return _kind(TursoJobStore)(Hrana(settings.database_url, token))
+
+
+def _kind(adapter: type[Adapter]) -> type[Adapter]:
+    """The adapter as it is, or with crash points in a process that a test wants dead."""
+    if not armed():
+        return adapter
+    from shared.store.points import with_store_points  # noqa: PLC0415 - for tests alone
+
+    return with_store_points(adapter)

@@ -124,14 +124,17 @@ class Stats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """An uploaded file. `ledger` keeps what an analysis found, for later jobs on the same file."""
+    """An uploaded file. `ledger` keeps what an analysis found, for later jobs on the same file.
+
+    One that is being deleted is there for nobody but who deletes it.
+    """
 
     id: str
     owner: str
     filename: str
     content_type: str
     size_bytes: int
-    state: AssetState
+    state: AssetState | Literal["deleting"]
     sha256: str | None = None
     ledger: dict[str, Any] | None = None
     created_at: int = 0
@@ -260,14 +263,21 @@ class JobStore(Protocol):
     def cancel(self, job_id: str) -> Job:
         """Cancel, or ask the owner to; an ended job is returned as it is. Raises `NotFound`."""
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, key: str | None = None) -> tuple[Job, bool]:
         """Run an ended job again as a new one; a family is rebuilt whole, keeping what completed (two round trips).
 
+        Returns the job and whether it is new: False when the idempotency key had made it before.
         Raises `NotFound`, or `Conflict` unless it ended badly.
         """
 
+    def purgeable(self, job_id: str) -> Sequence[str]:
+        """The ids of an ended job and its descendants, whose files go before their rows. Raises as `purge` does."""
+
     def purge(self, job_id: str) -> None:
-        """Delete an ended job with its children and their history. Raises `NotFound`, or `Conflict` while one runs."""
+        """Delete an ended job with its children and their history (two round trips).
+
+        Raises `NotFound`, or `Conflict` while one runs or when a retry uses its files.
+        """
 
     def children(self, job_id: str) -> Sequence[Job]:
         """The children of a job by phase, then in order of creation."""
@@ -299,8 +309,14 @@ class JobStore(Protocol):
     def save_ledger(self, asset_id: str, ledger: dict[str, Any]) -> None:
         """Keep an analysis with the file it was made from."""
 
-    def delete_asset(self, asset_id: str) -> bool:
-        """Forget an upload. Raises `Conflict` while an unfinished job needs it."""
+    def give_up_asset(self, asset_id: str) -> None:
+        """No job may begin to need an upload any more: its file goes next, then `forget_asset`.
+
+        Raises `Conflict` while an unfinished job needs it.
+        """
+
+    def forget_asset(self, asset_id: str) -> None:
+        """Forget an upload that was given up."""
 
     # --- access --------------------------------------------------------------------------------------------
     def add_key(self, key: ApiKey) -> ApiKey:
@@ -383,7 +399,7 @@ class JobStore(Protocol):
         """Ended jobs and assets nobody needs, oldest first, from where the last walk stopped."""
 
     def prune(self, pruned: Pruned) -> int:
-        """Delete those rows and their history; returns how many jobs went."""
+        """Delete those rows and their history, and workers unheard of for a day; returns how many jobs went."""
 
     # --- plumbing ------------------------------------------------------------------------------------------
     def migrate(self) -> Sequence[str]:

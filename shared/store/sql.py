@@ -241,7 +241,7 @@ class SqlJobStore(ABC):
             raise _no_job(job_id)
         return Job.from_row(rows[0])
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, key: str | None = None) -> tuple[Job, bool]:
         """Run an ended job again as a new one; a family is rebuilt whole, keeping what completed."""
         family = [Job.from_row(row) for row in self._read([Statement(sql.FAMILY, {"id": job_id})])[0]]
         if not family:
@@ -254,11 +254,11 @@ class SqlJobStore(ABC):
                 f"Job {job_id} belongs to job {root.id}, which is {root.status}; wait until that one has ended badly, "
                 "then retry it as a whole."
             )
-        job, _ = self.create(again(family))
-        return job
+        new, *rest = again(family)
+        return self.create([replace(new, idempotency_key=key, request_hash=f"retry {job_id}" if key else None), *rest])
 
-    def purge(self, job_id: str) -> None:
-        """Delete an ended job with its children and their history."""
+    def purgeable(self, job_id: str) -> Sequence[str]:
+        """The ids of an ended job and its descendants."""
         rows = self._read([Statement(sql.DESCENDANTS, {"id": job_id})])[0]
         if not rows:
             raise _no_job(job_id)
@@ -266,7 +266,11 @@ class SqlJobStore(ABC):
             raise Conflict(f"Job {job_id} has not ended; cancel it first, then delete it.")
         if any(row["carried"] for row in rows):
             raise Conflict(f"Files of job {job_id} are used by a retry of it; delete the retry first.")
-        ids = json.dumps([row["id"] for row in rows])
+        return [row["id"] for row in rows]
+
+    def purge(self, job_id: str) -> None:
+        """Delete an ended job with its children and their history."""
+        ids = json.dumps(self.purgeable(job_id))
         steps = (sql.PRUNE_EVENTS, webhooks.PRUNE, sql.PRUNE_JOBS)
         self._run([Statement(text, {"ids": ids}) for text in steps])
 
@@ -335,17 +339,15 @@ class SqlJobStore(ABC):
         """Keep an analysis with the file it was made from."""
         self._run([Statement(sql.SAVE_LEDGER, {"id": asset_id, "ledger": json.dumps(ledger)})])
 
-    def delete_asset(self, asset_id: str) -> bool:
-        """Forget an upload; False when there was none. Raises `Conflict` while an unfinished job needs it."""
-        gone, left = self._run(
-            [
-                Statement(sql.PRUNE_ASSETS, {"ids": json.dumps([asset_id])}),
-                Statement(sql.ASSET, {"id": asset_id}),
-            ]
-        )
-        if left:
+    def give_up_asset(self, asset_id: str) -> None:
+        """No job may begin to need an upload any more. Raises `Conflict` while an unfinished one does."""
+        _, left = self._run([Statement(sql.ASSET_GIVEN_UP, {"id": asset_id}), Statement(sql.ASSET, {"id": asset_id})])
+        if left and left[0]["state"] != "deleting":
             raise Conflict(f"Upload {asset_id} is needed by an unfinished job; cancel that job first.")
-        return bool(gone)
+
+    def forget_asset(self, asset_id: str) -> None:
+        """Forget an upload that was given up and whose file is deleted."""
+        self._run([Statement(sql.ASSET_FORGOTTEN, {"id": asset_id})])
 
     # --- access --------------------------------------------------------------------------------------------
     def add_key(self, key: ApiKey) -> ApiKey:
@@ -526,6 +528,7 @@ class SqlJobStore(ABC):
                 Statement(webhooks.FORGET_GONE),
                 Statement(sql.PRUNE_ASSETS, {"ids": json.dumps(pruned.asset_ids)}),
                 Statement(sql.WALK, {"name": "prune", "seq": pruned.walked_to}),
+                Statement(sql.PRUNE_WORKERS),
             ]
         )[1]
         return len(gone)

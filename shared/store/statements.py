@@ -249,6 +249,8 @@ VALUES (:worker, :host, :version, :types, :slots, :running, :metrics, {NOW}, {NO
 ON CONFLICT (id) DO UPDATE SET running = excluded.running, metrics = excluded.metrics, seen_at = excluded.seen_at
 """
 LEAVE = "DELETE FROM worker WHERE id = :worker"
+#: Workers that died did not take their leave.
+PRUNE_WORKERS = f"DELETE FROM worker WHERE seen_at < {NOW} - 86400000"
 
 
 def _lines(accepted: str) -> str:
@@ -468,7 +470,11 @@ INSERT INTO asset (id, owner, filename, content_type, size_bytes, state, created
 VALUES (:id, :owner, :filename, :content_type, :size_bytes, 'uploading', {NOW}) ON CONFLICT DO NOTHING
 """
 ASSET = "SELECT * FROM asset WHERE id = :id"
-ASSET_READY = "UPDATE asset SET state = 'ready', sha256 = COALESCE(:sha256, sha256) WHERE id = :id RETURNING *"
+ASSET_READY = """
+UPDATE asset SET state = 'ready', sha256 = COALESCE(:sha256, sha256) WHERE id = :id AND state <> 'deleting' RETURNING *
+"""
+ASSET_GIVEN_UP = f"UPDATE asset SET state = 'deleting' WHERE id = :id AND NOT {_NEEDED}"
+ASSET_FORGOTTEN = "DELETE FROM asset WHERE id = :id AND state = 'deleting'"
 SAVE_LEDGER = "UPDATE asset SET ledger = :ledger WHERE id = :id"
 
 assert PHASES == ("pre", "core", "post")  # the columns *_left and the CASEs on phase spell them out

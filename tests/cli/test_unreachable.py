@@ -96,7 +96,7 @@ def test_a_rate_limit_is_waited_out_and_said():
 
 
 def test_a_busy_server_is_asked_again_only_when_that_is_safe():
-    """Creating repeats, since its key finds the first; a person's retry does not."""
+    """Creating and retrying repeat, since their keys find the first; announcing an upload does not."""
     busy = (503, JSON, json.dumps({"detail": "The database is busy."}).encode())
     with a_stranger(busy, (201, JSON, JOB)) as (url, asked):
         client = Client(url)
@@ -105,8 +105,13 @@ def test_a_busy_server_is_asked_again_only_when_that_is_safe():
     assert len(asked) == 2
     with a_stranger(busy, (201, JSON, JOB)) as (url, asked):
         client = Client(url)
+        client.retry("1")
+        client.close()
+    assert len(asked) == 2
+    with a_stranger(busy, (201, JSON, JOB)) as (url, asked):
+        client = Client(url)
         with pytest.raises(Unreachable, match="The database is busy"):
-            client.retry("1")
+            client.begin_upload("a.wav", "audio/wav", 1)
         client.close()
     assert len(asked) == 1
 

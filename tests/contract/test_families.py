@@ -210,7 +210,7 @@ def test_retrying_a_family_keeps_what_completed(store):
     store.finish(claim(store).claim, DONE)
     bad = claim(store)
     store.finish(bad.claim, PERMANENT)
-    again = store.retry(bad.id)
+    again = store.retry(bad.id)[0]
     assert (again.retry_of, again.status) == (root.id, Status.WAITING_CHILDREN)
     children = {child.child_key: child for child in store.children(again.id)}
     assert (children["a"].status, children["a"].result) == (Status.COMPLETED, {"media_ms": 1000})

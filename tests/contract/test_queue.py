@@ -11,6 +11,7 @@ from shared.store.protocol import Asset, Beat, JobFilter
 from shared.store.sql import Statement
 from tests.contract.factory import (
     DONE,
+    OTHER,
     PERMANENT,
     TRANSIENT,
     WORKER,
@@ -201,7 +202,7 @@ def test_a_job_that_has_not_started_can_be_changed(store):
 def test_a_job_that_ended_badly_can_be_run_again_as_a_new_one(store, end):
     """The old row stays as it was; the new one names it."""
     old, _ = in_state(store, end)
-    again = store.retry(old)
+    again = store.retry(old)[0]
     assert (again.retry_of, again.status, again.attempt, again.failures) == (old, Status.PENDING, 0, 0)
     assert status(store, old) is end
 
@@ -301,7 +302,7 @@ def test_files_that_a_retry_carries_over_are_not_pruned_or_purged(store):
     root = create(store, *family("core", "core"))
     store.finish(claim(store).claim, DONE)
     store.finish(claim(store).claim, PERMANENT)
-    again = store.retry(root.id)
+    again = store.retry(root.id)[0]
     with pytest.raises(Conflict, match="used by a retry"):
         store.purge(root.id)
     store.cancel(again.id)
@@ -337,13 +338,20 @@ def test_uploads_are_remembered_made_ready_and_forgotten(store):
     assert store.asset(asset.id).ledger == {"a": [1, 2]}
     needs = create(store, job(params={"source": asset.id}))
     with pytest.raises(Conflict, match="unfinished job"):
-        store.delete_asset(asset.id)
+        store.give_up_asset(asset.id)
     _age(store, 40)
     assert store.prunable(older_than_s=86_400).asset_ids == ()
     store.cancel(needs.id)
     assert store.prunable(older_than_s=86_400).asset_ids == (asset.id,)
-    assert store.delete_asset(asset.id)
-    assert not store.delete_asset(asset.id)
+    store.forget_asset(asset.id)
+    assert store.asset(asset.id).state == "ready", "its file is still there"
+    store.give_up_asset(asset.id)
+    store.give_up_asset(asset.id)
+    with pytest.raises(NotFound, match="no upload"):
+        store.asset_ready(asset.id, sha256=None)
+    store.forget_asset(asset.id)
+    store.forget_asset(asset.id)
+    assert store.asset(asset.id) is None
     with pytest.raises(NotFound, match="no upload"):
         store.asset_ready(asset.id, sha256=None)
 
@@ -364,3 +372,12 @@ def test_migrations_are_applied_once(store):
     """A second start finds nothing to do."""
     assert store.migrate() == []
     assert store.pending_migrations() == []
+
+
+def test_a_worker_that_never_took_its_leave_is_forgotten(store):
+    """Pruning deletes workers that were not heard of for a day, and no others."""
+    for worker in (WORKER, OTHER):
+        store.heartbeat(worker, [], lease_s=90)
+    store._run([Statement("UPDATE worker SET seen_at = seen_at - 86500000 WHERE id = :id", {"id": OTHER.id})])
+    store.prune(store.prunable(older_than_s=86_400))
+    assert [row["id"] for row in store._read([Statement("SELECT id FROM worker")])[0]] == [WORKER.id]

@@ -215,7 +215,7 @@ class QueueMachine(RuleBasedStateMachine):
         badly = [job for job in ended if job.status in ENDED_BADLY] or ended
         job = self._job(data, [*badly, *badly, *ended])
         before = set(self.laws.before)
-        made = _answer(lambda: self._sent(twice, lambda: self.store.retry(job.id)))
+        made = _answer(lambda: self._sent(twice, lambda: self.store.retry(job.id)[0]))
         rows = self.store._read([Statement("SELECT id, retry_of FROM job")])[0]
         names = {row["retry_of"]: row["id"] for row in rows if row["id"] not in before}
         wanted = _answer(lambda: self.oracle.retry(job.id, lambda old: names.get(old, f"a retry of {old}")))

@@ -101,7 +101,7 @@ def _nested(store):
 
 def test_a_retry_carries_over_what_completed_below_a_completed_child(store):
     """The results of the grandchildren come along."""
-    again = store.retry(_nested(store))
+    again = store.retry(_nested(store))[0]
     inner, last = store.children(again.id)
     (leaf,) = store.children(inner.id)
     assert (inner.status, leaf.status, last.status) == (Status.COMPLETED, Status.COMPLETED, Status.PENDING)

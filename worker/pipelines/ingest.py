@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shared.crash import around
 from shared.errors import JobFailure
 from shared.job import Output
 from shared.presets import PRESETS
@@ -61,7 +62,8 @@ def begin(run: Run) -> IngestState:
     params = IngestParams.model_validate(run.job.params)
     preset = PRESETS[params.preset]
     folder = run.work / "in"
-    folder.mkdir(exist_ok=True)
+    with around("source.folder"):
+        folder.mkdir(exist_ok=True)
     return IngestState(
         params=params,
         target_lufs=preset.target_lufs if params.target_lufs is None else params.target_lufs,

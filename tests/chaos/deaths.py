@@ -1,0 +1,415 @@
+"""How a process comes to each crash point, and dies there: scenarios for workers, and for APIs with their clients."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import urllib3
+
+from shared.job import Outcome, Output, Status, new_id
+from shared.store.protocol import ClaimRequest, Worker
+from tests.chaos.world import World, parent_of
+
+#: Patterns of points, and the scenario that leads to them.
+Ways = tuple[tuple[str, Callable[..., None]], ...]
+
+
+# --- workers -------------------------------------------------------------------------------------------------
+def at_work(world: World, point: str) -> None:
+    """It runs a job, after whatever the deaths before it have left to do."""
+    world.submit()
+    world.await_death(world.start("worker", point), point)
+
+
+def at_a_family(world: World, point: str) -> None:
+    """It runs a child of a family."""
+    world.submit_family()
+    world.await_death(world.start("worker", point), point)
+
+
+def at_collecting(world: World, point: str) -> None:
+    """It adds a child for each of three recordings that a list names; no worker may go there, which ends them."""
+    links = [f"http://192.168.0.1/{new_id()}.mp3" for _ in range(3)]
+    playlist = world.folder / "list.m3u"
+    playlist.write_text("\n".join(["#EXTM3U", *links]))
+    params = {"source": world.asset(playlist)}
+    job = world.submit(type="collect", params=params, on_child_failure="continue")
+    world.children_of[job.id] = (3, Status.FAILED)
+    world.await_death(world.start("worker", point), point)
+
+
+def at_cancel(world: World, point: str) -> None:
+    """It stops a program because somebody cancelled the job."""
+    world.shut()
+    world.submit()
+    worker = world.start("worker", point)
+    _, job = world.await_held(worker)
+    world.wanted[job] = Status.CANCELLED
+    world.store.cancel(job)
+    world.await_death(worker, point)
+    world.open()
+
+
+def at_a_frozen_launcher(world: World, point: str) -> None:
+    """It has to do what a launcher that is frozen does not; thawed, that one finds its worker gone."""
+    world.shut()
+    world.submit()
+    worker = world.start("worker", point)
+    held, job = world.await_held(worker)
+    launcher = parent_of(held)
+    os.kill(launcher, signal.SIGSTOP)
+    world.wanted[job] = Status.CANCELLED
+    world.store.cancel(job)
+    world.await_death(worker, point)
+    if launcher in [pid for pid, _ in world.children()]:
+        os.kill(launcher, signal.SIGCONT)
+    world.open()
+
+
+def at_release(world: World, point: str) -> None:
+    """It is told to end and has no time to finish its job."""
+    world.shut()
+    world.submit()
+    worker = world.start("worker", point, DRAIN_S=0)
+    world.await_held(worker)
+    worker.signal(signal.SIGTERM)
+    world.await_death(worker, point)
+    world.open()
+
+
+def at_farewell(world: World, point: str) -> None:
+    """It is told to end while it has nothing to do."""
+    worker = world.start("worker", point)
+    worker.await_word("worker ready")
+    worker.signal(signal.SIGTERM)
+    world.await_death(worker, point)
+
+
+def at_pruning(world: World, point: str) -> None:
+    """It deletes a job, since retention is over at once."""
+    world.deleted.add(ended(world))
+    world.await_death(world.start("worker", point, RETENTION_DAYS=1e-6), point)
+
+
+def at_a_webhook(world: World, point: str) -> None:
+    """It has told a receiver of a job's end, or found that it cannot."""
+    world.submit(webhook_url="http://192.168.0.1/told")
+    world.await_death(world.start("worker", point), point)
+
+
+def at_losers(world: World, point: str) -> None:
+    """It begins a second attempt, after one that died with all its files stored."""
+    world.submit()
+    world.await_death(world.start("worker", "finish.write.before"), "finish.write.before")
+    world.await_death(world.start("worker", point), point)
+
+
+def at_an_old_part(world: World, point: str) -> None:
+    """It stores a file where somebody gave up sending one, long ago."""
+    parts = world.storage.root / ".incoming"
+    world.submit()
+    (parts / "old.part").touch()
+    os.utime(parts / "old.part", (1, 1))
+    world.await_death(world.start("worker", point), point)
+
+
+def at_proof(world: World, point: str) -> None:
+    """It tries its ffmpeg for the first time on this machine."""
+    world.settings["TMPDIR"] = folder = world.folder / "tmp"
+    kept = folder / f"spool-engines-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for proof in kept.glob("*.json"):
+        proof.unlink()
+    if point.startswith("engine.left"):
+        (kept / "other.part").touch()
+    world.submit()
+    world.await_death(world.start("worker", point), point)
+
+
+def at_secret(world: World, point: str) -> None:
+    """It makes the secret that signs addresses."""
+    world.settings["SECRET"] = None
+    (world.folder / "secret").unlink(missing_ok=True)
+    world.submit()
+    world.await_death(world.start("worker", point), point)
+
+
+def at_first_start(world: World, point: str) -> None:
+    """It makes the tables."""
+    world.await_death(world.start("worker", point), point)
+
+
+WORKERS: Ways = (
+    (r"(pending_)?migrat", at_first_start),
+    (r"engine\.", at_proof),
+    (r"secret\.", at_secret),
+    (r"settle_webhooks", at_a_webhook),
+    (r"child\.stop", at_cancel),
+    (r"launcher\.kill", at_a_frozen_launcher),
+    (r"release\.", at_release),
+    (r"feed\.|seen\.|add_children", at_collecting),
+    (r"leave\.|folders\.(home|lock)\.gone", at_farewell),
+    (r"prun|file\.(folder\.)?gone|storage\.delete_prefix", at_pruning),
+    (r"file\.abandoned", at_an_old_part),
+    (r"claim|heartbeat|control|finish|reap|tend|attempt|source|child\.spawn|survivors|output|folders", at_work),
+    (r"storage\.(put|fetch)|file\.(lent|part|data|record|draft|folder)", at_work),
+)
+#: Other ways to the same points, which the long form takes too.
+DETOURS: Ways = (
+    (r"claim|heartbeat|control|finish|tend|reap|storage\.(put|fetch)|child\.spawn|output", at_a_family),
+    (r"finish|heartbeat|survivors|attempt\.folder\.gone", at_cancel),
+    (r"survivors|attempt\.folder\.gone|leave|folders\.(home|lock)\.gone", at_release),
+    (r"storage\.(put|delete_prefix)|file\.(folder\.)?gone|finish|claim", at_losers),
+)
+
+
+# --- APIs ----------------------------------------------------------------------------------------------------
+class Client:
+    """Somebody whose request an API dies of, and who sends it again to one that lives."""
+
+    def __init__(self, world: World, point: str, living: str) -> None:
+        self.world, self.point, self._living = world, point, living
+        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=60))
+
+    def safely(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """A request to the API that lives."""
+        return self._sent(self._living, method, path, body, headers)
+
+    def insist(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """A request that an API dies of, and the answer to the same request of another one."""
+        doomed, url = self.world.start_api(self.point)
+        try:
+            answer = self._sent(url, method, path, body, headers) if url else None
+        except urllib3.exceptions.HTTPError:
+            answer = None
+        self.world.await_death(doomed, self.point)
+        assert answer is None, f"{self.point}: an answer came before the death: {answer}"
+        return self._sent(self._living, method, path, body, headers)
+
+    def _sent(self, url: str, method: str, path: str, body: object, headers: dict[str, str]) -> tuple[int, Any]:
+        plain = body if isinstance(body, bytes) else None
+        answer = self._pool.request(
+            method, f"{url}{path}", headers=headers, **({"body": plain} if plain or body is None else {"json": body})
+        )
+        told = answer.headers.get("Content-Type", "")
+        return answer.status, answer.json() if answer.data and "json" in told else answer.data
+
+
+def creating(client: Client) -> None:
+    """There is one job under the key."""
+    world, key = client.world, new_id()
+    body = {"type": "ingest", "params": {"source": world.asset()}}
+    status, job = client.insist("POST", "/api/jobs", body, **{"Idempotency-Key": key})
+    assert status in {200, 201}
+    made = [row["id"] for row in world.rows(f"SELECT id FROM job WHERE idempotency_key = '{key}'")]
+    assert made == [job["id"]]
+    world.wanted[job["id"]] = Status.COMPLETED
+
+
+def creating_a_family(client: Client) -> None:
+    """There is one family under the key, whole."""
+    world, key = client.world, new_id()
+    child = {"type": "ingest", "params": {"source": world.asset()}}
+    body = {"type": "flow", "params": {}, "children": [child, {**child, "phase": "post"}]}
+    status, job = client.insist("POST", "/api/jobs", body, **{"Idempotency-Key": key})
+    assert status in {200, 201}
+    made = [
+        row["id"] for row in world.rows(f"SELECT id FROM job WHERE id = '{job['id']}' OR parent_id = '{job['id']}'")
+    ]
+    assert len(made) == 3
+    world.wanted |= dict.fromkeys(made, Status.COMPLETED)
+
+
+def reading(client: Client) -> None:
+    """Nothing has changed, and the answer comes."""
+    job = _cancelled(client.world)
+    paths = {
+        "get": f"/api/jobs/{job}",
+        "list": "/api/jobs",
+        "children": f"/api/jobs/{job}/children",
+        "events": f"/api/jobs/{job}/events",
+        "stats": "/api/stats",
+        "check": "/readyz",
+        "api_keys": "/readyz",
+    }
+    assert client.insist("GET", paths[client.point.partition(".")[0]])[0] == 200
+
+
+def following(client: Client) -> None:
+    """A live view is cut off; the queue does not notice."""
+    job = _cancelled(client.world)
+    doomed, url = client.world.start_api(client.point)
+    with urllib3.PoolManager(retries=False) as pool:
+        path = f"/api/events?job={job}"
+        try:
+            answer = pool.request("GET", f"{url}{path}", headers={"Last-Event-ID": "0"}, preload_content=False)
+            for _ in answer.stream(64):
+                pass
+        except urllib3.exceptions.HTTPError:
+            pass
+    client.world.await_death(doomed, client.point)
+
+
+def patching(client: Client) -> None:
+    """The change is made."""
+    job = client.world.submit()
+    status, found = client.insist("PATCH", f"/api/jobs/{job.id}", {"priority": 5})
+    assert (status, found["priority"]) == (200, 5)
+
+
+def cancelling(client: Client) -> None:
+    """The job is cancelled, once."""
+    job = client.world.submit(Status.CANCELLED)
+    status, found = client.insist("POST", f"/api/jobs/{job.id}/cancel")
+    assert (status, found["status"]) == (200, "cancelled")
+
+
+def retrying(client: Client) -> None:
+    """There is one new job in place of the old one."""
+    world = client.world
+    job = _cancelled(world)
+    status, again = client.insist("POST", f"/api/jobs/{job}/retry", **{"Idempotency-Key": new_id()})
+    assert status in {200, 201}
+    assert [row["id"] for row in world.rows(f"SELECT id FROM job WHERE retry_of = '{job}'")] == [again["id"]]
+    world.wanted[again["id"]] = Status.COMPLETED
+
+
+def purging(client: Client) -> None:
+    """Neither row nor file is left."""
+    world = client.world
+    job = ended(world)
+    status, _ = client.insist("DELETE", f"/api/jobs/{job}?purge=true")
+    assert status in {204, 404}
+    assert world.rows(f"SELECT id FROM job WHERE id = '{job}'") == []
+    assert not list((world.storage.root / "outputs").rglob(f"{job}/**/*.data")), f"{client.point}: files without a row"
+    world.deleted.add(job)
+
+
+def announcing(client: Client) -> None:
+    """There is a place for the bytes."""
+    status, begun = client.insist("POST", "/api/uploads", _about(client.world))
+    assert (status, client.safely("DELETE", f"/api/assets/{begun['asset']}")[0]) == (201, 204)
+
+
+def sending(client: Client) -> None:
+    """The file is there, whole, once, and a job can use it."""
+    world = client.world
+    asset, address, headers = _announced(client)
+    content = world.place.recording.read_bytes()
+    kind = client.point.rpartition(".")[0]
+    folder = world.storage.root / "uploads" / asset
+    if kind == "file.left":  # somebody died here before
+        folder.mkdir(parents=True)
+        (folder / ".other.data").touch()
+    if kind == "file.abandoned":
+        (world.storage.root / ".incoming").mkdir(parents=True, exist_ok=True)
+        (world.storage.root / ".incoming/old.part").touch()
+        os.utime(world.storage.root / ".incoming/old.part", (1, 1))
+    if kind == "file.refused":  # it was sent before
+        assert client.safely("PUT", address, content, **headers)[0] == 201
+    assert client.insist("PUT", address, content, **headers)[0] in {201, 409}
+    _completed(client, asset, content)
+
+
+def completing(client: Client) -> None:
+    """The upload is ready although its sender never heard so."""
+    world = client.world
+    asset, address, headers = _announced(client)
+    content = world.place.recording.read_bytes()
+    path = f"/api/uploads/{asset}/complete"
+    if client.point.startswith("storage.join_parts"):  # asked for too early
+        assert client.insist("POST", path, {})[0] == 409
+        assert client.safely("PUT", address, content, **headers)[0] == 201
+    else:
+        assert client.safely("PUT", address, content, **headers)[0] == 201
+        assert client.insist("POST", path, {})[0] == 200
+    _completed(client, asset, content)
+
+
+def dropping(client: Client) -> None:
+    """Neither row nor file of the upload is left."""
+    world = client.world
+    asset = world.asset()
+    assert client.insist("DELETE", f"/api/assets/{asset}")[0] in {204, 404}
+    assert world.rows(f"SELECT id FROM asset WHERE id = '{asset}'") == []
+    assert not (world.storage.root / "uploads" / asset).exists(), f"{client.point}: a file without a row"
+
+
+APIS: Ways = (
+    (r"create\.", creating),
+    (r"(get|list|children|events|stats|check|api_keys)\.", reading),
+    (r"last_event_id|running", following),
+    (r"patch", patching),
+    (r"cancel", cancelling),
+    (r"retry", retrying),
+    (r"purge|file\.(folder\.)?gone|storage\.delete_prefix", purging),
+    (r"add_asset|storage\.begin_parts", announcing),
+    (r"asset\.|storage\.join_parts", completing),
+    (r"give_up_asset|forget_asset", dropping),
+    (r"asset_ready|file\.(part|data|record|draft|folder|left|refused|abandoned)", sending),
+)
+API_DETOURS: Ways = (
+    (r"create\.", creating_a_family),
+    (r"create\.", retrying),
+    (r"file\.gone|storage\.delete_prefix", dropping),
+)
+
+
+TABLES = (WORKERS, APIS)
+
+
+def ways(table: Ways, point: str) -> list[Callable[..., None]]:
+    """All scenarios of a table that lead to a point."""
+    return [scenario for pattern, scenario in table if re.match(pattern, point)]
+
+
+def way(table: Ways, point: str) -> Callable[..., None] | None:
+    """The first of them."""
+    return next(iter(ways(table, point)), None)
+
+
+def ended(world: World) -> str:
+    """A completed job with a file, done by nobody in particular."""
+    job = world.submit()
+    nobody = Worker("nobody", "here", "0", ("ingest",), 1)
+    claimed = world.store.claim(ClaimRequest(nobody, new_id(), 60))
+    assert claimed is not None
+    assert claimed.id == job.id
+    key = f"outputs/{job.id}/1/mp3"
+    stored = world.storage.put(world.place.recording, key, content_type="audio/mpeg", progress=lambda *_: None)
+    assert stored.sha256 is not None
+    output = Output("mp3", key, "audio/mpeg", stored.size_bytes, stored.sha256, {})
+    world.store.finish(claimed.claim, Outcome("completed", result={"media_ms": 1}, outputs=(output,)))
+    return job.id
+
+
+def _cancelled(world: World) -> str:
+    """A job that ended without work."""
+    job = world.submit(Status.CANCELLED)
+    world.store.cancel(job.id)
+    return job.id
+
+
+def _about(world: World) -> dict[str, object]:
+    size = world.place.recording.stat().st_size
+    return {"filename": "tone.wav", "content_type": "audio/wav", "size_bytes": size}
+
+
+def _announced(client: Client) -> tuple[str, str, dict[str, str]]:
+    """An upload's id, and the path and headers to send its bytes with."""
+    status, begun = client.safely("POST", "/api/uploads", _about(client.world))
+    assert status == 201
+    upload = begun["upload"]
+    return begun["asset"], re.sub(r"^https?://[^/]+", "", upload["url"]), upload["headers"]
+
+
+def _completed(client: Client, asset: str, content: bytes) -> None:
+    status, found = client.safely("POST", f"/api/uploads/{asset}/complete", {})
+    assert (status, found["state"], found["sha256"]) == (200, "ready", hashlib.sha256(content).hexdigest())
+    with client.world.storage.open(f"uploads/{asset}") as (_, file):
+        assert file.read() == content
