@@ -69,7 +69,8 @@ class Delivery:
     mix: Mix
     before: Measured
     path: Path
-    target_lufs: float
+    #: None leaves the loudness as it is.
+    target_lufs: float | None
     gain_db: float = 0.0
     #: Added to make up for what the encoder takes away.
     trim_db: float = 0.0
@@ -83,8 +84,8 @@ class Delivery:
         return self.path.with_name(self.path.name + ".part")
 
     @property
-    def goal_lufs(self) -> float:
-        """The loudness it must have: the target, or as near to it as the limiter may come."""
+    def goal_lufs(self) -> float | None:
+        """The loudness it must have: the target, or as near to it as the limiter may come; None for any."""
         return self.solved.integrated_lufs if self.solved and not self.solved.landed else self.target_lufs
 
     def facts(self) -> dict[str, Any]:
@@ -116,6 +117,8 @@ class Master:
         lossy = {item.mix for item in self.deliveries if item.made.lossy}
         for item in self.deliveries:
             item.trim_db = item.made.loss_db
+            if item.target_lufs is None:
+                continue
             item.gain_db = item.target_lufs - item.before.integrated_lufs
             # One room per mix, so that its files share a limiter.
             item.room_db = LOSSY_ROOM_DB if item.mix in lossy else LOSSLESS_ROOM_DB
@@ -135,6 +138,7 @@ class Master:
 
     # --- loudness --------------------------------------------------------------------------------------------
     def _limit(self, item: Delivery) -> None:
+        assert item.target_lufs is not None
         ceiling = self.ceiling_dbtp - item.room_db
         item.solved = solve(item.before, item.target_lufs, ceiling, check=self.run.stop.check)
         item.gain_db = item.solved.gain_db
@@ -153,6 +157,9 @@ class Master:
             raise self._failed(
                 item, f"The file {item.made.name} came out {seconds:.2f} s long instead of {expected:.2f} s"
             )
+        if item.goal_lufs is None:
+            item.part.replace(item.path)
+            return True
         miss = item.after.integrated_lufs - item.goal_lufs
         over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
         allowed = LIMITED_LU if item.solved else LINEAR_LU
@@ -180,6 +187,7 @@ class Master:
     def _correct(self, item: Delivery) -> None:
         """Make up for what the encoder turned out to do to loudness and peaks."""
         assert item.after is not None
+        assert item.goal_lufs is not None
         item.trim_db += item.goal_lufs - item.after.integrated_lufs
         over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
         if over > 0:

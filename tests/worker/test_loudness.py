@@ -145,7 +145,7 @@ def test_silences_are_found_to_the_hundredth(measured):
     sound = signals.tone(10, -20, -20)
     sound[2 * 48_000 : 4 * 48_000] = 0
     sound[6 * 48_000 : int(6.5 * 48_000)] = 0
-    assert silences(measured(sound).points) == [(2.0, 4.0)]
+    assert silences(measured(sound).points, 48_000) == [(2.0, 4.0)]
 
 
 def test_a_stop_ends_the_measurement_and_its_ffmpeg(run, ten_minutes):
