@@ -12,7 +12,7 @@ from shared.errors import JobFailure
 from worker.ffmpeg import input_args
 from worker.loudness import Measured, halves, join, measure
 from worker.meter import Mix
-from worker.probe import AudioStream, Media, probe
+from worker.probe import AudioStream, Media, VideoStream, probe
 from worker.wav import read_header
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ SHORTEST_S = 0.4
 MOST_GAIN_DB = 45.0
 #: Recordings in floats may be over full scale, by what a careless mix adds up to.
 MOST_OVER_DB = 60.0
+#: Containers whose pictures can be copied.
+_COPYABLE = ("mov", "mp4", "matroska", "webm", "mpegts", "flv")
+_PLAYABLE = {"Constrained Baseline", "Baseline", "Main", "High"}
 #: From this length on a recording is measured in two halves at once.
 _WORTH_TWO_S = 60.0
 #: Containers in which ffmpeg finds the very sample when it seeks in PCM.
@@ -148,6 +151,12 @@ def damage(media: Media, decoded: Measured) -> list[str]:
             "its end may be missing."
         )
     return found
+
+
+def plays_everywhere(media: Media, video: VideoStream) -> bool:
+    """Whether a picture track can be copied into an MP4 that every player plays."""
+    playable = video.codec == "h264" and video.pix_fmt == "yuv420p" and video.profile in _PLAYABLE
+    return playable and any(name in media.format_name.split(",") for name in _COPYABLE)
 
 
 def seeks_exactly(media: Media, audio: AudioStream) -> bool:

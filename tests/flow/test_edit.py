@@ -422,3 +422,19 @@ def test_nothing_is_left_of_the_work_between(edited, tmp_path):
     """What was decoded for the edit is gone when the edit is there."""
     made = edited(signals.write(tmp_path / "talk.wav", numbered(2)), {"op": "remove_silence"})
     assert not (made.run.work / "parts").exists()
+
+
+@pytest.mark.parametrize("kind", ["mp3", "flac", "m4a", "opus"])
+def test_another_container_alone_is_exact_to_the_sample(edited, run, make, tmp_path, kind):
+    """Where a file asks for no change, it has every sample of the source, copied wherever that keeps them all."""
+    wav = signals.write(tmp_path / "talk.wav", signals.podcast(3))
+    source = make(f"talk.{kind}", "-i", wav)
+    before = judges.decode(run.engine.ffmpeg, source).samples
+    made = edited(source, outputs=({"format": kind, "name": "same"},))
+    after = made.sound("same")
+    copied = made.result["after"]["same"]["copied"]
+    assert after.shape == before.shape or not copied
+    if copied:
+        assert np.abs(after - before).max() < 1e-4
+    assert bool(copied) is (not any("libmp3lame" in argv or "-b:a" in argv for argv in edited.started))
+    assert copied == (["sound"] if kind != "mp3" else copied)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import JobFailure
-from tests.flow.editor import RATE, Edited
+from tests.flow.editor import RATE, Edited, Editor
 from tests.media import judges
 from worker.probe import probe
 
@@ -27,7 +27,16 @@ MP4 = ({"format": "mp4"},)
 def film(make):
     """Makes a numbered film: `film("name.mp4", seconds, fps, size)`."""
 
-    def made(name: str, seconds: float, fps: str = "25", size: str = "128x64", *, sound: bool = True) -> Path:
+    def made(
+        name: str,
+        seconds: float,
+        fps: str = "25",
+        size: str = "128x64",
+        *,
+        sound: bool = True,
+        bframes: str = "0",
+        more: tuple[str, ...] = (),
+    ) -> Path:
         picture = ("-f", "lavfi", "-i", f"color=black:s={size}:r={fps}:d={seconds},{STRIPES}")
         beeps = ("-f", "lavfi", "-i", f"{BEEPS}:s={RATE}:d={seconds}", "-c:a", "aac") if sound else ()
         return make(
@@ -160,3 +169,57 @@ def test_a_video_comes_out_mastered(edited, run, recordings):
         assert verdict.lufs == pytest.approx(-14, abs=0.1)
         assert verdict.true_peak_dbtp <= -1
     assert probe(run, made.files["mp4"]).video[0].duration_s == pytest.approx(3, abs=0.04)
+
+
+def packets(made: Edited, path: Path, track: str) -> list[str]:
+    """What is in each packet of a track, in the order of the file."""
+    said = judges._run(
+        made.run.engine.ffmpeg, "-i", str(path), "-map", f"0:{track}", "-c", "copy", "-f", "framemd5", "-"
+    )
+    return [line.split(b",")[-1].strip().decode() for line in said.stdout.splitlines() if not line.startswith(b"#")]
+
+
+def encodes(edited: Editor) -> bool:
+    """Whether any picture was encoded."""
+    return any("libx264" in argv for argv in edited.started)
+
+
+@pytest.mark.parametrize("bframes", ["0", "2"])
+def test_a_cut_at_keyframes_copies_the_picture(edited, film, bframes):
+    """The packets are the source's own, the sound is exact, and the result says so."""
+    source = film("film.mp4", 4, "25", "128x64", bframes=bframes)
+    made = edited(source, {"op": "trim", "from_s": 0.48, "to_s": 2.4}, {"op": "gain", "db": -3}, outputs=MP4)
+    assert numbers(grey(made)) == list(range(12, 60))
+    assert packets(made, made.files["mp4"], "v") == packets(made, source, "v")[12:60]
+    assert beeps(made) == pytest.approx([0.5 - 0.48, 1.5 - 0.48], abs=0.01)
+    assert not encodes(edited)
+    assert made.result["after"]["mp4"]["copied"] == ["picture"]
+
+
+@pytest.mark.parametrize("entry", [{"from_s": 0.52}, {"to_s": 2.44}, {"from_s": 0.48, "to_s": 2.36}], ids=str)
+def test_a_cut_beside_a_keyframe_is_encoded_and_exact(edited, film, entry):
+    """A frame more or less is no cut at a keyframe."""
+    made = edited(film("film.mp4", 4), {"op": "trim"} | entry, outputs=MP4)
+    begin, end = round(entry.get("from_s", 0) * 25), round(entry.get("to_s", 4) * 25)
+    assert numbers(grey(made)) == list(range(begin, end))
+    assert encodes(edited)
+    assert made.result["after"]["mp4"]["copied"] == []
+
+
+def test_keyframes_that_need_what_is_before_them_are_not_cut_at(edited, film):
+    """In an open group pictures behind the keyframe are shown before it: copied, they would be broken."""
+    source = film("open.mp4", 4, bframes="2", more=("-x264-params", "open-gop=1:b-adapt=0:scenecut=0:keyint=12"))
+    made = edited(source, {"op": "trim", "from_s": 0.48}, outputs=MP4)
+    assert numbers(grey(made)) == list(range(12, 100))
+
+
+def test_another_container_alone_copies_everything(edited, film, make):
+    """Matroska to MP4: not one packet is touched; an output that asks for more is encoded beside it."""
+    source = make("film.mkv", "-i", film("film.mp4", 3), "-c", "copy")
+    made = edited(source, outputs=(*MP4, {"format": "mp3"}))
+    assert packets(made, made.files["mp4"], "v") == packets(made, source, "v")
+    assert packets(made, made.files["mp4"], "a") == packets(made, source, "a")
+    assert made.result["after"]["mp4"]["copied"] == ["picture", "sound"]
+    assert made.result["after"]["mp3"]["copied"] == []
+    assert not encodes(edited)
+    assert any(argv[:1] and "copy" in argv for argv in made.result["engine"]["argv"])

@@ -12,14 +12,30 @@ from worker.editing.sound import Node
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Frames of a file that has `total`, of which `keys` can be begun with, from `begin` up to `end`."""
+
+    path: Path
+    stream: int
+    total: int
+    keys: frozenset[int]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """A moving picture that ffmpeg can make: so many frames, of this size, at this rate."""
+    """A moving picture that ffmpeg can make: so many frames, of this size, at this rate.
+
+    `uncut` is set while it is one stretch of a file that could be copied.
+    """
 
     node: Node
     fps: Fraction
     width: int
     height: int
     frames: int
+    uncut: Span | None = None
 
     @property
     def seconds(self) -> float:
@@ -28,13 +44,18 @@ class Picture:
 
     def through(self, filters: str, *, frames: int | None = None) -> Picture:
         """Behind filters; `frames` tells how many come out where that changes."""
-        return replace(self, node=_Through(self.node, filters), frames=self.frames if frames is None else frames)
+        frames = self.frames if frames is None else frames
+        return replace(self, node=_Through(self.node, filters), frames=frames, uncut=None)
 
     def pieces(self, parts: Sequence[tuple[int, int]]) -> Picture:
         """Only these stretches, each from its first frame up to, and without, its last."""
         chosen = "+".join(f"between(n,{begin},{end - 1})" for begin, end in parts)
         clock = f"setpts=N/({self.fps.numerator}/{self.fps.denominator}*TB)"
-        return self.through(f"select='{chosen}',{clock}", frames=sum(end - begin for begin, end in parts))
+        made = self.through(f"select='{chosen}',{clock}", frames=sum(end - begin for begin, end in parts))
+        if self.uncut is None or len(parts) > 1:
+            return made
+        (begin, end), first = parts[0], self.uncut.begin
+        return replace(made, uncut=replace(self.uncut, begin=first + begin, end=first + end))
 
     def exactly(self, frames: int, filters: str) -> Picture:
         """Behind filters after which it has `frames`: the last one stays, or the end is left out."""
@@ -50,22 +71,29 @@ class Picture:
         return moved.exactly(round(self.frames * other.fps / self.fps), fitted)
 
 
-def read(path: Path, stream: int, *, fps: Fraction, width: int, height: int, frames: int) -> Picture:
-    """The picture track of a file, at a constant rate from its first moment on, with an even size."""
+def read(
+    path: Path, stream: int, *, fps: Fraction, size: tuple[int, int], frames: int, keys: frozenset[int] = frozenset()
+) -> Picture:
+    """The picture track of a file, at a constant rate from its first moment on, with an even size.
+
+    Where it could be copied, `keys` are the frames with which a copy may begin.
+    """
+    width, height = size
     even = f"scale={width // 2 * 2}:{height // 2 * 2},setsar=1,format=yuv420p"
     node = _Read(path, stream, f"{_constant(fps)},{_exactly(frames)},{even}")
-    return Picture(node, fps, width // 2 * 2, height // 2 * 2, frames)
+    uncut = Span(path, stream, frames, keys, 0, frames) if keys else None
+    return Picture(node, fps, width // 2 * 2, height // 2 * 2, frames, uncut)
 
 
 def black(like: Picture, frames: int) -> Picture:
     """A black picture."""
-    return replace(like, node=_Black(like.width, like.height, like.fps, frames), frames=frames)
+    return replace(like, node=_Black(like.width, like.height, like.fps, frames), frames=frames, uncut=None)
 
 
 def joined(pictures: Sequence[Picture], crossfade: int) -> Picture:
     """One after the other, all of one size and rate; `crossfade` is in frames."""
     frames = sum(picture.frames for picture in pictures) - (len(pictures) - 1) * crossfade
-    return replace(pictures[0], node=_Row(tuple(pictures), crossfade), frames=frames)
+    return replace(pictures[0], node=_Row(tuple(pictures), crossfade), frames=frames, uncut=None)
 
 
 def _constant(fps: Fraction) -> str:

@@ -7,7 +7,7 @@ plain WAV while the edit is rendered, anything else beforehand, because only dec
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -23,13 +23,14 @@ from shared.types.edit import PEAKS
 from worker.delivery import Delivery, Master, Source
 from worker.editing import picture as pictures
 from worker.editing import sound as sounds
+from worker.editing.copies import Frames, copied_picture, copies_sound, frames_of
 from worker.editing.graph import Graph
 from worker.editing.picture import Picture
 from worker.editing.sound import Sound
 from worker.editing.steps import Steps, Take, predicted_s
 from worker.encoders import Encoding, encoding, mix_for
-from worker.examine import LONGEST_S, damage, is_deep, refuse_unmasterable, sound_track
-from worker.ffmpeg import BITEXACT, SOURCE_NAME, input_args, tags
+from worker.examine import LONGEST_S, damage, is_deep, plays_everywhere, refuse_unmasterable, sound_track
+from worker.ffmpeg import BITEXACT, SOURCE_NAME, input_args, shown, tags, transcode
 from worker.loudness import Measured, Rendering, decibels, measure
 from worker.meter import Mix
 from worker.peaks import write_peaks
@@ -54,6 +55,8 @@ class EditState:
     engine: str
     sha256: dict[str, str | None] = field(default_factory=dict)
     media: dict[str, Media] = field(default_factory=dict)
+    frames: dict[str, Frames | None] = field(default_factory=dict)
+    decoded_samples: dict[str, int] = field(default_factory=dict)
     decoded_s: float = 0.0
     total_s: float | None = None
     record: list[dict[str, Any]] = field(default_factory=list)
@@ -62,11 +65,23 @@ class EditState:
     master: Master | None = None
     extras: list[Finished] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    picture_copied: bool = False
+    copies: dict[str, Copy] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
 
     def audio(self, source: str) -> AudioStream | None:
         """The sound track of a source that is worked on: the first."""
         return sound_track(self.media[source]) if self.media[source].audio else None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A finished file whose tracks are the source's own, and what was measured in it."""
+
+    made: Encoding
+    path: Path
+    after: Measured
+    tracks: tuple[str, ...]
 
 
 def begin(run: Run) -> EditState:
@@ -101,7 +116,7 @@ def edit(run: Run, state: EditState) -> None:
     whole = steps.walk()
     state.record = steps.record
     path = run.work / ("edited.mov" if whole.picture else "edited.wav")
-    state.before = _render(run, state, whole.sound, path, whole.picture)
+    state.before = _render_whole(run, state, whole, path)
     shutil.rmtree(parts)
     run.report.log("info", f"The edit is {state.before.seconds:.3f} s long")
     waveform = write_peaks(run.work / PEAKS, state.before.points, state.before.sample_rate)
@@ -114,17 +129,16 @@ def encode(run: Run, state: EditState) -> None:
     assert state.master is not None
     assert state.before is not None
     total = state.before.seconds
-    state.master.plan()
-    state.master.make(lambda seconds: run.report.progress(seconds, total))
+    state.copies = _copies(run, state)
+    state.master.deliveries = [item for item in state.master.deliveries if item.made.name not in state.copies]
+    if state.master.deliveries:
+        state.master.plan()
+        state.master.make(lambda seconds: run.report.progress(seconds, total))
 
 
 def upload(run: Run, state: EditState) -> None:
     """Keep the proven files and the waveform as the job's outputs."""
-    assert state.master is not None
-    files = [
-        Finished(item.path, item.made.name, item.made.format.content_type, item.facts())
-        for item in state.master.deliveries
-    ]
+    files = [Finished(path, made.name, made.format.content_type, facts) for path, made, facts in _made(state)]
     state.outputs = store_files(run, [*files, *state.extras])
 
 
@@ -141,7 +155,7 @@ def result(state: EditState) -> tuple[dict[str, Any], tuple[Output, ...]]:
         "target_lufs": asked and asked[0],
         "ceiling_dbtp": asked and asked[1],
         "before": state.before.facts(),
-        "after": {item.made.name: item.facts() for item in state.master.deliveries},
+        "after": {made.name: facts for _, made, facts in _made(state)},
         "warnings": state.warnings,
         "media_ms": round(state.before.seconds * 1000),
         "engine": {"version": state.engine, "argv": [*state.commands, *state.master.commands]},
@@ -152,7 +166,7 @@ def result(state: EditState) -> tuple[dict[str, Any], tuple[Output, ...]]:
 # --- the sources -------------------------------------------------------------------------------------------------
 def _takes(run: Run, state: EditState, parts: Path, *, seen: bool) -> dict[str, Take]:
     """Every file as a take of exactly known length."""
-    state.total_s = _total_s(state, seen=seen)
+    state.total_s = _total_s(run, state, seen=seen)
     decoded: dict[str, Take] = {}
     for name, source in state.params.named.items():
         if source not in decoded:
@@ -163,7 +177,7 @@ def _takes(run: Run, state: EditState, parts: Path, *, seen: bool) -> dict[str, 
 
 def _take(run: Run, state: EditState, parts: Path, source: str, *, seen: bool) -> Take:
     media, path, audio = state.media[source], state.paths[source], state.audio(source)
-    picture = _picture(path, media) if seen else None
+    picture = _picture(run, state, source) if seen else None
     if audio is None:
         if picture is None:
             sound_track(media)  # says that there is no sound
@@ -177,6 +191,7 @@ def _take(run: Run, state: EditState, parts: Path, source: str, *, seen: bool) -
         sound = sounds.read(path, audio.index, rate=audio.sample_rate, channels=audio.channels, samples=samples)
         return Take("", sound)
     sound, measured = _decode(run, state, parts, source, audio, timed=picture is not None)
+    state.decoded_samples[source] = measured.samples
     for sentence in damage(media, measured):
         state.warnings.append(sentence)
         run.report.log("warn", sentence)
@@ -204,15 +219,30 @@ def _decode(
     return sounds.read(path, 0, rate=sound.rate, channels=sound.channels, samples=measured.samples), measured
 
 
-def _picture(path: Path, media: Media) -> Picture | None:
-    """The picture track at a constant rate; None where there is none."""
+def _picture(run: Run, state: EditState, source: str) -> Picture | None:
+    """The picture track of a source at a constant rate; None where there is none."""
+    path, media = state.paths[source], state.media[source]
     video = media.picture
     if video is None:
         return None
     fps = Fraction(video.fps).limit_denominator(1001) if video.fps else Fraction(25)
-    seconds = video.duration_s or media.duration_s or 0.0
-    width, height = _upright(video)
-    return pictures.read(path, video.index, fps=fps, width=width, height=height, frames=max(1, round(seconds * fps)))
+    if source not in state.frames:
+        state.frames[source] = frames_of(run, path, video.index, fps)
+    found = state.frames[source]
+    steady = found is not None and found.steady
+    if found is not None and steady:
+        frames = found.count
+    else:
+        frames = round((found.end_s if found else video.duration_s or media.duration_s or 0.0) * fps)
+    copyable = steady and plays_everywhere(media, video) and video.rotation == 0
+    return pictures.read(
+        path,
+        video.index,
+        fps=fps,
+        size=_upright(video),
+        frames=max(1, frames),
+        keys=found.keys if found and copyable else frozenset(),
+    )
 
 
 def _upright(video: VideoStream) -> tuple[int, int]:
@@ -225,7 +255,7 @@ def _tells_its_length(media: Media, audio: AudioStream) -> bool:
     return media.format_name == "wav" and audio.codec.startswith("pcm_") and not media.video
 
 
-def _total_s(state: EditState, *, seen: bool) -> float | None:
+def _total_s(run: Run, state: EditState, *, seen: bool) -> float | None:
     """About how many seconds of sound the stage will pass; None where a file does not tell its length."""
     takes, decoding_s = {}, 0.0
     for name, source in state.params.named.items():
@@ -235,7 +265,7 @@ def _total_s(state: EditState, *, seen: bool) -> float | None:
         rate = audio.sample_rate if audio else _SILENT_RATE
         samples = max(1, round(media.duration_s * rate))
         takes[name] = Take(
-            name, sounds.silent(samples, rate=rate, channels=1), _picture(state.paths[source], media) if seen else None
+            name, sounds.silent(samples, rate=rate, channels=1), _picture(run, state, source) if seen else None
         )
         direct = audio is None or (not seen and read_header(state.paths[source]) and _tells_its_length(media, audio))
         decoding_s += 0.0 if direct else media.duration_s
@@ -253,8 +283,35 @@ def _listen(run: Run, state: EditState, parts: Path, take: Take) -> Take:
     return replace(take, sound=sound, points=measured.points)
 
 
-def _render(run: Run, state: EditState, sound: Sound, path: Path, picture: Picture | None = None) -> Measured:
-    """Make a sound, and its picture, into a file of ours, and measure it. Raises `JobFailure`."""
+def _render_whole(run: Run, state: EditState, whole: Take, path: Path) -> Measured:
+    """Make the edit; its picture is copied where that gives exactly the frames that are wanted."""
+    source = None if whole.picture is None else copied_picture(whole.picture)
+    if whole.picture is None or source is None:
+        return _render(run, state, whole.sound, path, whole.picture)
+    done_s = state.decoded_s
+    measured = _render(run, state, whole.sound, path, whole.picture, copied=source)
+    made = frames_of(run, path, 0, whole.picture.fps)
+    if made is not None and made.steady and made.count == whole.picture.frames and 0 in made.keys:
+        state.picture_copied = True
+        return measured
+    run.report.log("warn", "The picture is encoded: copied, it would not have been exact")
+    state.decoded_s = done_s
+    return _render(run, state, whole.sound, path, whole.picture)
+
+
+def _render(
+    run: Run,
+    state: EditState,
+    sound: Sound,
+    path: Path,
+    picture: Picture | None = None,
+    *,
+    copied: Sequence[str] = (),
+) -> Measured:
+    """Make a sound, and its picture, into a file of ours, and measure it. Raises `JobFailure`.
+
+    `copied` are the input arguments of the picture when it is copied.
+    """
     if sound.seconds > LONGEST_S or 4 * sound.samples * sound.channels > _MOST_BYTES:
         raise JobFailure(
             "bad_input.too_long",
@@ -264,7 +321,11 @@ def _render(run: Run, state: EditState, sound: Sound, path: Path, picture: Pictu
     graph = Graph()
     graph.end(sound.node.emit(graph), "edited")
     keep = ["-map", "[kept]", "-c:a", "pcm_f32le", *BITEXACT]
-    if picture is not None:
+    if picture is not None and copied:
+        assert picture.uncut is not None
+        track = ["-map", f"{len(graph.inputs)}:{picture.uncut.stream}", "-c:v", "copy"]
+        keep = [*track, "-frames:v", str(picture.frames), *keep, "-f", "mov", str(path)]
+    elif picture is not None:
         graph.end(picture.node.emit(graph), "seen", picture=True)
         keep = ["-map", "[seen]", *_ENCODED_PICTURE, *keep, "-f", "mov", str(path)]
     else:
@@ -279,7 +340,7 @@ def _render(run: Run, state: EditState, sound: Sound, path: Path, picture: Pictu
 
     measured = measure(
         run,
-        [argument for source in graph.inputs for argument in input_args(source)],
+        [*(argument for source in graph.inputs for argument in input_args(source)), *copied],
         Mix(sound.channels, sound.rate),
         folder=run.work,
         name=path.stem,
@@ -342,12 +403,52 @@ def _master(run: Run, state: EditState, path: Path, whole: Take) -> Master:
     )
 
 
+def _copies(run: Run, state: EditState) -> dict[str, Copy]:
+    """The files for which no more than another container is asked: the source's tracks as they are, proven like all."""
+    assert state.master is not None
+    assert state.before is not None
+    (source, path), *others = state.paths.items()
+    media, audio = state.media[source], state.audio(source)
+    if others or state.params.edits or state.params.loudness is not None or audio is None:
+        return {}
+    found = {}
+    for item, spec in zip(state.master.deliveries, _specs(state), strict=True):
+        seen = spec.format == "mp4"
+        if not copies_sound(spec, audio) or (seen and not state.picture_copied):
+            continue
+        target = item.path.with_suffix(".copy")
+        tracks = ["-map", f"0:{media.picture.index}"] if seen and media.picture else []
+        args = [*input_args(path), *tracks, "-map", f"0:{audio.index}", "-c", "copy", *item.made.muxer_args()]
+        args += [*state.master.metadata, str(target)]
+        state.master.commands.append(shown([str(run.engine.ffmpeg), *args], run.work))
+        transcode(run, args)
+        after = measure(
+            run, ["-xerror", "-i", str(target)], Mix(item.mix.channels, audio.sample_rate), folder=run.work, name="copy"
+        )
+        if after.samples == state.decoded_samples.get(source, state.before.samples):
+            found[item.made.name] = Copy(item.made, target, after, ("picture", "sound") if seen else ("sound",))
+    return found
+
+
+def _made(state: EditState) -> Iterator[tuple[Path, Encoding, dict[str, Any]]]:
+    """Every finished file: where it lies, how it was made, and its facts; `copied` names its untouched tracks."""
+    assert state.master is not None
+    for copy in state.copies.values():
+        yield copy.path, copy.made, copy.after.facts() | {"copied": list(copy.tracks)}
+    for item in state.master.deliveries:
+        kept = ["picture"] if item.made.kind == "mp4" and state.picture_copied else []
+        yield item.path, item.made, item.facts() | {"copied": kept}
+
+
+def _specs(state: EditState) -> tuple[OutputSpec, ...]:
+    return state.params.outputs or (OutputSpec(format="mp4" if _shows_picture(state) else "mp3"),)
+
+
 def _encodings(state: EditState, whole: Take) -> list[Encoding]:
     audios = [audio for source in state.paths if (audio := state.audio(source)) is not None]
-    specs = state.params.outputs or (OutputSpec(format="mp4" if whole.picture else "mp3"),)
     return [
         encoding(spec, channels=whole.sound.channels, sample_rate=whole.sound.rate, deep=any(map(is_deep, audios)))
-        for spec in specs
+        for spec in _specs(state)
     ]
 
 

@@ -16,7 +16,7 @@ from shared.presets import PRESETS
 from shared.types import IngestParams, OutputSpec
 from worker.delivery import Delivery, Master, Source
 from worker.encoders import Encoding, encoding, mix_for
-from worker.examine import damage, examine, is_deep, native_mix, refuse_unmasterable, seeks_exactly
+from worker.examine import damage, examine, is_deep, native_mix, plays_everywhere, refuse_unmasterable, seeks_exactly
 from worker.ffmpeg import SOURCE_NAME, input_args, tags, transcode
 from worker.loudness import Measured, silences
 from worker.meter import Mix
@@ -24,10 +24,6 @@ from worker.peaks import write_peaks
 from worker.probe import AudioStream, Media, VideoStream
 from worker.run import Pipeline, Run, Stage
 from worker.transfer import Finished, fetch_source, store_files
-
-#: Containers whose pictures can be copied.
-_COPYABLE = ("mov", "mp4", "matroska", "webm", "mpegts", "flv")
-_PLAYABLE = {"Constrained Baseline", "Baseline", "Main", "High"}
 
 
 @dataclass(slots=True)
@@ -192,8 +188,7 @@ def _picture(media: Media, video: VideoStream | None) -> tuple[str | None, tuple
     """ffmpeg's name of the picture track, and how it goes into an MP4: copied when every player can play it."""
     if video is None:
         return None, ()
-    playable = video.codec == "h264" and video.pix_fmt == "yuv420p" and video.profile in _PLAYABLE
-    if playable and any(name in media.format_name.split(",") for name in _COPYABLE):
+    if plays_everywhere(media, video):
         return f"0:{video.index}", ("-c:v", "copy")
     even = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
     return f"0:{video.index}", (
