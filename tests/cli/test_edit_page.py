@@ -48,7 +48,7 @@ def test_the_page_tells_every_entry_and_its_fields():
     """A row for each, with all of its fields, and no other."""
     rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", PAGE, re.MULTILINE))
     members = {get_args(kind.model_fields["op"].annotation)[0]: kind for kind in get_args(get_args(edits.Edit)[0])}
-    assert set(rows) == set(members)
+    assert set(rows) - {"op"} == set(members)
     for name, kind in members.items():
         told = set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", rows[name]).replace(" of `from_s` and `to_s`", "")))
         assert told == set(kind.model_fields) - {"op", "on"}, name

@@ -176,7 +176,7 @@ def packets(made: Edited, path: Path, track: str) -> list[str]:
     said = judges._run(
         made.run.engine.ffmpeg, "-i", str(path), "-map", f"0:{track}", "-c", "copy", "-f", "framemd5", "-"
     )
-    return [line.split(b",")[-1].strip().decode() for line in said.stdout.splitlines() if not line.startswith(b"#")]
+    return [line.split(b",")[5].strip().decode() for line in said.stdout.splitlines() if not line.startswith(b"#")]
 
 
 def encodes(edited: Editor) -> bool:
