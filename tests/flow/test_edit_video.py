@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from shared.errors import JobFailure
 from tests.flow.editor import RATE, Edited, Editor
 from tests.media import judges
+from worker.editing import takes
 from worker.probe import probe
 
 pytestmark = pytest.mark.media
@@ -211,6 +213,20 @@ def test_keyframes_that_need_what_is_before_them_are_not_cut_at(edited, film):
     source = film("open.mp4", 4, bframes="2", more=("-x264-params", "open-gop=1:b-adapt=0:scenecut=0:keyint=12"))
     made = edited(source, {"op": "trim", "from_s": 0.48}, outputs=MP4)
     assert numbers(grey(made)) == list(range(12, 100))
+
+
+def test_a_copy_is_counted_before_it_is_believed(edited, film, monkeypatch):
+    """Where a file calls every frame a keyframe, the copy is seen to be wrong, and the picture is encoded."""
+    real = takes.frames_of
+
+    def lying(*args):
+        found = real(*args)
+        return dataclasses.replace(found, keys=frozenset(range(found.count)))
+
+    monkeypatch.setattr(takes, "frames_of", lying)
+    made = edited(film("film.mp4", 4), {"op": "trim", "from_s": 0.52}, outputs=MP4)
+    assert numbers(grey(made)) == list(range(13, 100))
+    assert made.result["after"]["mp4"]["copied"] == []
 
 
 def test_another_container_alone_copies_everything(edited, film, make):

@@ -148,6 +148,14 @@ def test_silences_are_found_to_the_hundredth(measured):
     assert silences(measured(sound).points, 48_000) == [(2.0, 4.0)]
 
 
+def test_silence_is_at_its_place_where_ten_milliseconds_are_no_whole_samples():
+    """At 22,050 Hz a point is 220 samples: after a minute of 10 ms each it would be 136 ms late."""
+    points = np.full((6014, 2), 9000, np.int16)
+    points[6013 - 200 : 6013] = 0
+    (begin, end) = silences(points, 22_050)[0]
+    assert (begin, end) == (pytest.approx(5813 * 220 / 22_050, abs=1e-6), pytest.approx(6013 * 220 / 22_050, abs=1e-6))
+
+
 def test_a_stop_ends_the_measurement_and_its_ffmpeg(run, ten_minutes):
     """The stop is noticed while sound comes in; the fixture proves that nothing is left."""
 
