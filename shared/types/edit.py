@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from shared.errors import FieldError
 from shared.presets import PRESETS
+from shared.text import plain
 from shared.types.base import JobParams, Misplaced, OutputSpec, Params
 from shared.types.edits import (
     LONGEST_S,
@@ -85,8 +86,12 @@ class EditParams(JobParams):
     ceiling_dbtp: Annotated[float, Field(ge=-12, le=0)] | None = Field(
         default=None, description="Highest true peak in dBTP, instead of the preset's; -1 when neither is given."
     )
-    title: str | None = Field(default=None, max_length=200, description="Title written into the files.")
-    artist: str | None = Field(default=None, max_length=200, description="Artist or show written into the files.")
+    title: Annotated[str, Field(max_length=200), AfterValidator(plain)] | None = Field(
+        default=None, description="Title written into the files."
+    )
+    artist: Annotated[str, Field(max_length=200), AfterValidator(plain)] | None = Field(
+        default=None, description="Artist or show written into the files."
+    )
 
     @field_validator("preset")
     @classmethod

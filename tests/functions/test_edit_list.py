@@ -82,6 +82,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "two outputs of one name": (one(outputs=[{"format": "mp3"}] * 2), "outputs.1.name", "share a name"),
     "the waveform's name": (one(outputs=[{"format": "mp3", "name": "peaks.json"}]), "outputs.0.name", "waveform's"),
     "a ceiling for no target": (one(ceiling_dbtp=-1), "ceiling_dbtp", "needs a preset or target_lufs"),
+    "a title with a line break in it": (one(title="a\nb"), "title", ""),
     "unknown preset": (one(preset="podcats"), "preset", "there is no preset 'podcats'"),
     "too many entries": (one(*[{"op": "gain", "db": 1}] * 201), "edits", "at most 200"),
     "too many ranges": (

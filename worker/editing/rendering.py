@@ -14,7 +14,7 @@ from worker.editing.picture import Picture
 from worker.editing.sound import Sound
 from worker.editing.state import EditState
 from worker.editing.steps import Take
-from worker.examine import LONGEST_S
+from worker.examine import LONGEST_S, refuse_no_sound
 from worker.ffmpeg import BITEXACT, input_args
 from worker.loudness import Measured, Rendering, measure
 from worker.meter import Mix
@@ -99,6 +99,7 @@ def render(
         rendering=Rendering(graph.text, tuple(keep), state.commands),
         profiled=state.params.loudness is not None,
     )
+    refuse_no_sound(measured)
     if sound.samples and measured.samples != sound.samples:
         raise JobFailure(
             "internal",
