@@ -13,9 +13,11 @@ from rich.table import Table
 
 from cli.client import DONE, JOB_FAILED, Client, CommandError, JobView, exit_code_of, is_terminal
 from cli.dev import Parts
+from cli.drafts import Order, drafts
 from cli.live import follow, size_text, summary, took_s, view_for
 from cli.samples import fetch_samples
-from cli.submit import Order, Saved, create, save, sources
+from cli.saving import Saved, save
+from cli.submit import create
 from shared.settings import Settings, load_settings
 from shared.store import get_job_store, reset_job_store
 
@@ -87,12 +89,12 @@ def _master(
         view_for(console) as view,
     ):
         client = Client(parts.url, parts.token, say=view.note)
-        found = sources([str(path) for path in files])
-        jobs = [
-            create(client, Order("ingest", tags=(source.name,)), {"preset": "podcast"}, source, view)
-            for source in found
-        ]
-        names = {job["id"]: source.name for job, source in zip(jobs, found, strict=True)}
+        order = Order("ingest", tuple(str(path) for path in files), preset="podcast")
+        wanted = drafts(order, ["ingest"])
+        names = {}
+        for draft in wanted:
+            draft.body["tags"] = [draft.name]
+            names[create(client, draft, view)["id"]] = draft.name
         ended = follow(client, names, view, each_turn=parts.check)
         saved = [save(client, names[job["id"]], job, _RESULTS, view, replace=True) for job in ended if is_terminal(job)]
     return ended, saved

@@ -117,7 +117,10 @@ def worker() -> None:
 def submit(
     *,
     job_type: Annotated[str, typer.Argument(metavar="TYPE", help="What to do, such as ingest.")],
-    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE|URL]...", help="One job for each.")] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE|URL]...", help="One job for each, or for all together; or a job in a TOML file."),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Loudness target: podcast, spotify, youtube, …")] = None,
     param: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="A parameter: target_lufs=-18, outputs.0.format=flac")
@@ -130,8 +133,12 @@ def submit(
     as_json: JsonFlag = False,
     out: OutDir = None,
 ) -> None:
-    """Send files or links and queue a job for each. With -o it waits and saves the finished files."""
-    from cli.submit import Order, run_submit  # noqa: PLC0415 - the other commands start faster without the job types
+    """Send files or links and queue a job for each, or one for all. With -o it waits and saves the finished files.
+
+    One file that ends in .toml or .json holds the whole job; files are named in it as they lie beside it.
+    """
+    from cli.drafts import Order  # noqa: PLC0415 - the other commands start faster without the job types
+    from cli.submit import run_submit  # noqa: PLC0415 - the other commands start faster without the job types
 
     console = _console(as_json)
     order = Order(job_type, tuple(files or ()), preset, tuple(param or ()), tuple(output or ()), tuple(tag or ()))

@@ -23,7 +23,7 @@ from functions.keyring import Keyring
 from functions.limits import Cost, Limits
 from functions.metrics import Metrics
 from functions.models import NoQuery, Query
-from functions.problems import field_errors, invalid, quota_headers
+from functions.problems import invalid, quota_headers
 from functions.readiness import Readiness
 from functions.threads import in_thread
 from shared.errors import FieldError, Malformed, RateLimited, TooLarge, UnsupportedMedia
@@ -31,6 +31,7 @@ from shared.keys import Scope
 from shared.settings import Settings
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import Admission, JobStore
+from shared.types.faults import field_errors
 
 MAX_BODY_BYTES = 1_000_000
 #: Four levels of children and their parameters need 16.
@@ -192,7 +193,7 @@ def checked(model: type[M], value: object, prefix: str = "") -> M:
     try:
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise invalid(field_errors(error, prefix)) from None
+        raise invalid(field_errors(error, value, prefix)) from None
 
 
 def _read_query(model: type[Query], request: Request) -> Query:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -59,28 +59,11 @@ def quota_headers(quota: Quota) -> dict[str, str]:
     }
 
 
-def field_errors(error: ValidationError, prefix: str = "") -> list[FieldError]:
-    """What a model found wrong, with the field's path after `prefix`."""
-    found = []
-    for item in error.errors(include_url=False, include_input=False):
-        path = ".".join([*([prefix] if prefix else []), *(str(part) for part in item["loc"])])
-        found.append(FieldError(path, _sentence(item["type"], item["msg"])))
-    return found
-
-
 def invalid(errors: Sequence[FieldError]) -> Invalid:
     """One error for all the fields that are wrong."""
     named = "; ".join(f"{error.field}: {error.message}" if error.field else error.message for error in errors[:3])
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
     return Invalid(f"{named}{more}.", errors=errors)
-
-
-def _sentence(kind: str, message: str) -> str:
-    if kind == "missing":
-        return "is required"
-    if kind == "extra_forbidden":
-        return "is not a known field"
-    return message.removeprefix("Value error, ").replace("Input should", "should", 1)
 
 
 def _headers(error: SpoolError) -> dict[str, str]:

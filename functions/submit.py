@@ -52,7 +52,7 @@ def ms(moment: datetime) -> int:
 
 
 def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapter, caller: str) -> dict[str, Asset]:
-    """The uploads that the jobs read, each the caller's and complete; one read for each that is.
+    """The uploads that the jobs read, each the caller's and complete; one read for all of them.
 
     Raises `Invalid` for one that is missing or another caller's, `Conflict` for one that is still on its way.
     """
@@ -62,9 +62,10 @@ def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapte
         for path, source in reversed(one.sources.items())
         if not is_url(source)
     }
+    known = store.assets(list(wanted))
     ready = {}
     for asset_id, path in wanted.items():
-        asset = store.asset(asset_id)
+        asset = known.get(asset_id)
         if asset is None or asset.owner != caller or asset.state == "deleting":
             raise invalid(
                 [FieldError(path, f"there is no upload {asset_id}; send the file with POST /api/uploads first")]

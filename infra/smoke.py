@@ -18,9 +18,10 @@ import urllib3
 from rich.console import Console
 
 from cli.client import Client, CommandError, JobView
+from cli.drafts import Order
 from cli.live import view_for
 from cli.samples import SPEECH, fetch
-from cli.submit import Order, run_submit
+from cli.submit import run_submit
 
 PRESET, TARGET_LUFS, TOLERANCE_LU = "podcast", -16.0, 0.5
 

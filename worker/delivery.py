@@ -70,7 +70,8 @@ class Delivery:
     mix: Mix
     before: Measured
     path: Path
-    target_lufs: float
+    #: None leaves the loudness as it is.
+    target_lufs: float | None
     gain_db: float = 0.0
     #: Added to make up for what the encoder takes away.
     trim_db: float = 0.0
@@ -84,8 +85,8 @@ class Delivery:
         return self.path.with_name(self.path.name + ".part")
 
     @property
-    def goal_lufs(self) -> float:
-        """The loudness it must have: the target, or as near to it as the limiter may come."""
+    def goal_lufs(self) -> float | None:
+        """The loudness it must have: the target, or as near to it as the limiter may come; None for any."""
         return self.solved.integrated_lufs if self.solved and not self.solved.landed else self.target_lufs
 
     def facts(self) -> dict[str, Any]:
@@ -117,6 +118,8 @@ class Master:
         lossy = {item.mix for item in self.deliveries if item.made.lossy}
         for item in self.deliveries:
             item.trim_db = item.made.loss_db
+            if item.target_lufs is None:
+                continue
             item.gain_db = item.target_lufs - item.before.integrated_lufs
             # One room per mix, so that its files share a limiter.
             item.room_db = LOSSY_ROOM_DB if item.mix in lossy else LOSSLESS_ROOM_DB
@@ -136,6 +139,7 @@ class Master:
 
     # --- loudness --------------------------------------------------------------------------------------------
     def _limit(self, item: Delivery) -> None:
+        assert item.target_lufs is not None
         ceiling = self.ceiling_dbtp - item.room_db
         item.solved = solve(item.before, item.target_lufs, ceiling, check=self.run.stop.check)
         item.gain_db = item.solved.gain_db
@@ -154,6 +158,8 @@ class Master:
             raise self._failed(
                 item, f"The file {item.made.name} came out {seconds:.2f} s long instead of {expected:.2f} s"
             )
+        if item.goal_lufs is None:
+            return _kept(item)
         miss = item.after.integrated_lufs - item.goal_lufs
         over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
         allowed = LIMITED_LU if item.solved else LINEAR_LU
@@ -162,9 +168,7 @@ class Master:
             f"{item.made.name} has {item.after.integrated_lufs:.2f} LUFS, {item.after.true_peak_dbtp:.2f} dBTP",
         )
         if abs(miss) <= allowed and over <= (GUARD_DB if final else 0):
-            with around("output.proven"):
-                item.part.replace(item.path)
-            return True
+            return _kept(item)
         if final:
             raise self._failed(
                 item,
@@ -182,6 +186,7 @@ class Master:
     def _correct(self, item: Delivery) -> None:
         """Make up for what the encoder turned out to do to loudness and peaks."""
         assert item.after is not None
+        assert item.goal_lufs is not None
         item.trim_db += item.goal_lufs - item.after.integrated_lufs
         over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
         if over > 0:
@@ -410,6 +415,13 @@ def _growth(run: Run, path: Path, finished: threading.Event) -> Iterator[bytes]:
 def _feed(run: Run, path: Path, finished: threading.Event) -> Callable[[BinaryIO], None]:
     """Writes a file that is being made into a pipe, as it grows."""
     return lambda pipe: pipe.writelines(_growth(run, path, finished))
+
+
+def _kept(item: Delivery) -> bool:
+    """Move a proven file to its place."""
+    with around("output.proven"):
+        item.part.replace(item.path)
+    return True
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from shared.errors import JobFailure
 from worker.ffmpeg import input_args
 from worker.loudness import Measured, halves, join, measure
 from worker.meter import Mix
-from worker.probe import AudioStream, Media, probe
+from worker.probe import AudioStream, Media, VideoStream, probe
 from worker.wav import read_header
 
 if TYPE_CHECKING:
@@ -25,6 +25,15 @@ MOST_CHANNELS = 8
 LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000
 #: Decoders whose samples 16 bits hold exactly.
 SIXTEEN_BIT = ("pcm_s16", "pcm_u8", "pcm_s8", "pcm_alaw", "pcm_mulaw")
+#: Decoders whose samples may need more.
+_DEEP = ("pcm_", "flac", "alac", "wavpack", "tta", "ape")
+SHORTEST_S = 0.4
+MOST_GAIN_DB = 45.0
+#: Recordings in floats may be over full scale, by what a careless mix adds up to.
+MOST_OVER_DB = 60.0
+#: Containers whose pictures can be copied.
+_COPYABLE = ("mov", "mp4", "matroska", "webm", "mpegts", "flv")
+_PLAYABLE = {"Constrained Baseline", "Baseline", "Main", "High"}
 #: From this length on a recording is measured in two halves at once.
 _WORTH_TWO_S = 60.0
 #: Containers in which ffmpeg finds the very sample when it seeks in PCM.
@@ -89,6 +98,65 @@ def refuse_too_long(seconds: float) -> None:
 def native_mix(audio: AudioStream) -> Mix:
     """The sound track as it is."""
     return Mix(audio.channels, audio.sample_rate, sixteen_bit=audio.codec.startswith(SIXTEEN_BIT))
+
+
+def is_deep(audio: AudioStream) -> bool:
+    """Whether its samples may need more than 16 bits."""
+    return audio.codec.startswith(_DEEP) and not audio.codec.startswith(SIXTEEN_BIT)
+
+
+def refuse_unmasterable(measured: Iterable[Measured], target_lufs: float) -> None:
+    """Raise `JobFailure` for what has too little sound to be brought to a loudness."""
+    for found in measured:
+        if found.seconds < SHORTEST_S:
+            raise JobFailure(
+                "bad_input.too_short",
+                f"The recording has {found.seconds * 1000:.0f} ms of sound; loudness needs at least 400 ms.",
+            )
+        refuse_no_sound(found)
+        if found.sample_peak < 10 ** (-80 / 20):
+            raise JobFailure(
+                "bad_input.silent",
+                "The recording is silent; check that the right track or microphone was recorded and upload it again.",
+            )
+        gain = target_lufs - found.integrated_lufs
+        if gain > MOST_GAIN_DB:
+            raise JobFailure(
+                "bad_input.too_quiet",
+                f"The recording is too quiet: it would have to be raised by more than {MOST_GAIN_DB:g} dB, which would "
+                "raise its noise above its sound; record it again with a higher level.",
+            )
+
+
+def refuse_no_sound(found: Measured) -> None:
+    """Raise `JobFailure` for values that nobody ever recorded."""
+    if found.sample_peak > 10 ** (MOST_OVER_DB / 20):
+        raise JobFailure(
+            "bad_input.corrupt",
+            f"The recording holds values more than {MOST_OVER_DB:g} dB over full scale, which are no sound; "
+            "export it again from the program that made it.",
+        )
+
+
+def damage(media: Media, decoded: Measured) -> list[str]:
+    """Sentences about what of a file could not be decoded."""
+    found = []
+    if decoded.damaged_frames:
+        pieces = f"{decoded.damaged_frames} damaged piece{'s' if decoded.damaged_frames > 1 else ''}"
+        found.append(f"{pieces} of the recording could not be decoded and were left out.")
+    declared = media.duration_s
+    if declared is not None and not media.duration_estimated and decoded.seconds < 0.98 * declared - 0.5:
+        found.append(
+            f"The file says it is {declared:.0f} s long, and only {decoded.seconds:.0f} s of sound could be decoded; "
+            "its end may be missing."
+        )
+    return found
+
+
+def plays_everywhere(media: Media, video: VideoStream) -> bool:
+    """Whether a picture track can be copied into an MP4 that every player plays."""
+    playable = video.codec == "h264" and video.pix_fmt == "yuv420p" and video.profile in _PLAYABLE
+    return playable and any(name in media.format_name.split(",") for name in _COPYABLE)
 
 
 def seeks_exactly(media: Media, audio: AudioStream) -> bool:

@@ -28,7 +28,9 @@ __all__ = [
     "base_args",
     "damaged_frames",
     "find_engine",
+    "graph_args",
     "input_args",
+    "tags",
     "transcode",
 ]
 
@@ -60,6 +62,8 @@ class OutputFormat:
 
 #: Its last word about each track, at the beginning of a line: elsewhere it is quoted out of the file.
 _DECODE_ERRORS = re.compile(r"^\[in#[^\]]+\] \[verbose\]   Input stream .*; (\d+) decode errors", re.MULTILINE)
+#: Linux takes 128 kB for one argument.
+_LONGEST_ARGUMENT = 100_000
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 OUTPUTS: dict[str, OutputFormat] = {
     "mp3": OutputFormat("mp3", "libmp3lame", ".mp3", "audio/mpeg", 128, ("-id3v2_version", "3"), _MP3_RATES, 2),
@@ -87,6 +91,23 @@ def input_args(path: Path, *, start_s: float | None = None, duration_s: float | 
     if duration_s is not None:
         args += ["-t", f"{duration_s:.6f}"]
     return [*args, "-i", str(path.absolute())]
+
+
+def graph_args(engine: Engine, graph: str, path: Path) -> list[str]:
+    """Give ffmpeg a filter graph: a long one, which no command line takes, lies in a file at `path`."""
+    if len(graph) < _LONGEST_ARGUMENT:
+        return ["-filter_complex", graph]
+    path.write_text(graph, encoding="ascii")
+    number = re.match(r"n?(\d+)", engine.version)
+    # ffmpeg 7 has a way to read any option from a file, and 8 no other one.
+    old = number is not None and int(number[1]) < 7
+    return ["-filter_complex_script" if old else "-/filter_complex", str(path.absolute())]
+
+
+def tags(title: str | None, artist: str | None) -> list[str]:
+    """The arguments that write these into a file."""
+    given = {"title": title, "artist": artist}
+    return [arg for name, value in given.items() if value for arg in ("-metadata", f"{name}={value}")]
 
 
 def transcode(

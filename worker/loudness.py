@@ -12,14 +12,14 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from worker.failures import explain
-from worker.ffmpeg import base_args, damaged_frames
+from worker.ffmpeg import base_args, damaged_frames, graph_args, shown
 from worker.meter import Floats, Meter, Mix, Points, Profile, block_samples
 
 if TYPE_CHECKING:
@@ -33,6 +33,18 @@ M_LEAD, _S_LEAD = 3, 29
 #: A second run over a later part starts at least this much early, so that its first short-term window is full.
 _LEAD_S = 3.0
 _PIPE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A sound that is made and kept while it is measured: `graph` ends in `[edited]`, `keep` says where `[kept]` goes.
+
+    `[kept]` is that sound again, for the output arguments in `keep`. The command line is put into `commands`.
+    """
+
+    graph: str
+    keep: tuple[str, ...]
+    commands: list[list[str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +126,16 @@ def noise_floor(momentary: Floats) -> float:
     return float(np.percentile(heard, 10)) if heard.size else float("-inf")
 
 
-def silences(points: Points, *, below_dbfs: float = -60.0, at_least_s: float = 1.0) -> list[tuple[float, float]]:
-    """Spans (start, end) in seconds in which no sample reaches `below_dbfs`; `points` are 10 ms apart."""
+def silences(
+    points: Points, sample_rate: int, *, below_dbfs: float = -60.0, at_least_s: float = 1.0
+) -> list[tuple[float, float]]:
+    """Spans (start, end) in seconds in which no sample reaches `below_dbfs`, as fine as the `points` of about 10 ms."""
     quiet = np.abs(points.astype(np.int32)).max(axis=1) < 32768 * 10 ** (below_dbfs / 20)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], quiet, [False])).astype(np.int8))).reshape(-1, 2)
-    return [(int(a) / 100, int(b) / 100) for a, b in edges if b - a >= at_least_s * 100]
+    # A point is a whole number of samples, which is not quite 10 ms at 22,050 Hz.
+    step_s = (sample_rate // 100) / sample_rate
+    spans = [(round(int(a) * step_s, 6), round(int(b) * step_s, 6)) for a, b in edges]
+    return [(start, end) for start, end in spans if end - start >= at_least_s - step_s / 2]
 
 
 def measure(
@@ -131,19 +148,25 @@ def measure(
     stream: str = "0:a:0",
     on_time: Callable[[float], None] | None = None,
     feed: Callable[[BinaryIO], None] | None = None,
+    rendering: Rendering | None = None,
     profiled: bool = False,
     what: str = "The recording",
 ) -> Measured:
     """Decode `source` (ffmpeg's input arguments) once and measure it as `mix`; scratch files go to `folder`.
 
-    `feed`, when given, writes the file into ffmpeg's standard input, from a thread of its own. Raises `JobFailure`.
+    `feed`, when given, writes the file into ffmpeg's standard input, from a thread of its own. With a `rendering` it is
+    that sound which is measured, while it is made. Raises `JobFailure`.
     """
     # Level 56 (trace) keeps the filter from printing every value on stderr, in all versions.
     files = [f"{name}.{key}" for key in "MS"]
     prints = [f"ametadata=mode=print:key=lavfi.r128.{file[-1]}:file={file}" for file in files]
     chain = ",".join(filter(None, (mix.filters, "ebur128=metadata=1:framelog=56", *prints)))
+    heard = ["-map", stream, "-af", chain]
+    if rendering is not None:
+        graph = f"{rendering.graph};[edited]asplit[kept][heard];[heard]{chain}[metered]"
+        heard = [*graph_args(run.engine, graph, folder / f"{name}.graph"), *rendering.keep, "-map", "[metered]"]
     argv = [
-        *(*base_args(run.engine, loglevel="level+verbose"), *source, "-map", stream, "-af", chain),
+        *(*base_args(run.engine, loglevel="level+verbose"), *source, *heard),
         *(
             "-ar",
             str(mix.sample_rate),
@@ -154,6 +177,9 @@ def measure(
             "pipe:1",
         ),
     ]
+    if rendering is not None:
+        rendering.commands.append(shown(argv, run.work))
+        run.report.log("debug", "ffmpeg starts", version=run.engine.version, argv=rendering.commands[-1])
     meter = Meter(mix, profiled=profiled)
     with run.processes.start(argv, cwd=folder, stdin=feed is not None, stdout=True) as child, _feeding(child, feed):
         assert child.stdout is not None

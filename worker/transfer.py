@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,17 @@ class Finished:
     facts: dict[str, Any]
 
 
-def fetch_source(run: Run, source: str, path: Path) -> str | None:
-    """Bring an upload or a link to `path`; returns its SHA-256 where it is known. Raises `JobFailure`."""
+def fetch_source(
+    run: Run, source: str, path: Path, *, moved: Callable[[int, int | None], None] | None = None
+) -> str | None:
+    """Bring an upload or a link to `path`; returns its SHA-256 where it is known. Raises `JobFailure`.
+
+    `moved` hears how many bytes of how many are there; the job's progress does when it is left out.
+    """
 
     def progress(done: int, total: int | None) -> None:
         run.stop.check()
-        run.report.progress(done, total)
+        (moved or run.report.progress)(done, total)
 
     if is_url(source):
         return fetch_url(source, path, stop=run.stop, progress=progress).sha256
@@ -42,6 +47,31 @@ def fetch_source(run: Run, source: str, path: Path) -> str | None:
         raise JobFailure(
             "bad_input.missing", "The uploaded file is no longer there; upload the recording again and start a new job."
         ) from None
+
+
+def fetch_sources(run: Run, paths: Mapping[str, Path]) -> dict[str, str | None]:
+    """Bring several sources to their paths, one after the other; returns the SHA-256 of each where it is known.
+
+    The progress is of all their bytes together, and has no whole while a link has not told its size.
+    """
+    sizes = {source: _size(run, source) for source in paths}
+    found, done = dict[str, str | None](), 0
+    for source, path in paths.items():
+
+        def moved(now: int, size: int | None, source: str = source, before: int = done) -> None:
+            sizes[source] = size
+            known = [each for each in sizes.values() if each is not None]
+            run.report.progress(before + now, sum(known) if len(known) == len(sizes) else None)
+
+        found[source] = fetch_source(run, source, path, moved=moved)
+        done += path.stat().st_size
+    return found
+
+
+def _size(run: Run, source: str) -> int | None:
+    """How large an upload is; None for a link, and for what is gone."""
+    stored = None if is_url(source) else run.storage.stat(f"uploads/{source}")
+    return None if stored is None else stored.size_bytes
 
 
 def store_files(run: Run, files: Sequence[Finished]) -> list[Output]:

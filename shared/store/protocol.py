@@ -306,6 +306,9 @@ class JobStore(Protocol):
     def asset(self, asset_id: str) -> Asset | None:
         """An upload by id."""
 
+    def assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
+        """Those of the uploads that there are, by id, in one round trip."""
+
     def save_ledger(self, asset_id: str, ledger: dict[str, Any]) -> None:
         """Keep an analysis with the file it was made from."""
 

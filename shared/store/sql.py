@@ -335,6 +335,13 @@ class SqlJobStore(ABC):
         rows = self._read([Statement(sql.ASSET, {"id": asset_id})])[0]
         return to_asset(rows[0]) if rows else None
 
+    def assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
+        """Those of the uploads that there are, by id, in one round trip."""
+        if not asset_ids:
+            return {}
+        rows = self._read([Statement(sql.ASSETS, {"ids": json.dumps(list(asset_ids))})])[0]
+        return {row["id"]: to_asset(row) for row in rows}
+
     def save_ledger(self, asset_id: str, ledger: dict[str, Any]) -> None:
         """Keep an analysis with the file it was made from."""
         self._run([Statement(sql.SAVE_LEDGER, {"id": asset_id, "ledger": json.dumps(ledger)})])

@@ -470,6 +470,7 @@ INSERT INTO asset (id, owner, filename, content_type, size_bytes, state, created
 VALUES (:id, :owner, :filename, :content_type, :size_bytes, 'uploading', {NOW}) ON CONFLICT DO NOTHING
 """
 ASSET = "SELECT * FROM asset WHERE id = :id"
+ASSETS = "SELECT * FROM asset WHERE id IN (SELECT value FROM json_each(:ids))"
 ASSET_READY = """
 UPDATE asset SET state = 'ready', sha256 = COALESCE(:sha256, sha256) WHERE id = :id AND state <> 'deleting' RETURNING *
 """

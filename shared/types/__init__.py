@@ -7,6 +7,7 @@ from typing import Literal
 
 from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
 from shared.types.collect import CollectParams
+from shared.types.edit import EditParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
 
@@ -14,6 +15,7 @@ __all__ = [
     "JOB_TYPES",
     "LOSSY",
     "CollectParams",
+    "EditParams",
     "FlowParams",
     "IngestParams",
     "JobParams",
@@ -57,6 +59,14 @@ JOB_TYPES: dict[str, JobType] = {
             timeout_s=86_400,
             stall_s=120,
             on_child_failure="continue",
+        ),
+        JobType(
+            name="edit",
+            title="Apply an edit list to one or several recordings",
+            params=EditParams,
+            stages=("downloading", "editing", "encoding", "uploading"),
+            timeout_s=3600,
+            stall_s=120,
         ),
         JobType(
             name="flow",

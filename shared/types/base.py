@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shared.errors import FieldError
 
 Format = Literal["mp3", "m4a", "opus", "flac", "wav", "mp4"]
 LOSSY: frozenset[str] = frozenset({"mp3", "m4a", "opus", "mp4"})
@@ -14,6 +17,14 @@ class Params(BaseModel):
     """Parameters of a job: unknown fields are errors, numbers carry their unit in the name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Misplaced(ValueError):
+    """Raised by a model that sees as a whole what is wrong with some of its fields, whose paths it tells."""
+
+    def __init__(self, problems: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        self.problems = tuple(problems)
 
 
 class JobParams(Params):

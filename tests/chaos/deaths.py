@@ -341,7 +341,7 @@ def dropping(client: Client) -> None:
 
 
 APIS: Ways = (
-    (r"create\.", creating),
+    (r"create\.|assets\.", creating),
     (r"(get|list|children|events|stats|check|api_keys)\.", reading),
     (r"last_event_id|running", following),
     (r"patch", patching),

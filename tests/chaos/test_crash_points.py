@@ -38,6 +38,8 @@ PRIVATE = {
     "worker/folders.py: fault: trial.unlink": "in the worker's folder, which goes as a whole",
     "worker/fetch.py: _save: part.replace": "in the attempt's folder, which goes as a whole",
     "worker/fetch.py: _save: part.unlink": "in the attempt's folder, which goes as a whole",
+    "worker/pipelines/edit.py: edit: parts.mkdir": "in the attempt's folder, which goes as a whole",
+    "worker/pipelines/edit.py: edit: shutil.rmtree": "in the attempt's folder, which goes as a whole",
     "worker/loudness.py: _printed: path.unlink": "in the attempt's folder, which goes as a whole",
     "worker/launcher.py: start: os.fork": "another program, whose death tests/worker/test_process.py is about",
 }

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cli.client import USAGE, CommandError
-from cli.submit import check, file_name, parameters, sources
+from cli.drafts import Order, drafts
+from cli.params import parameters
+from cli.saving import file_name
+from cli.sources import sources
+
+
+@pytest.fixture
+def take(tmp_path):
+    """Makes a small file by its name."""
+
+    def made(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"RIFF")
+        return path
+
+    return made
 
 
 def test_params_take_dotted_paths_and_json_values():
@@ -52,26 +70,104 @@ def test_an_output_without_a_number_for_its_bitrate_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("job_type", "params", "with_source", "sentence"),
+    ("job_type", "params", "file", "sentence"),
     [
-        ("ingset", {}, True, "no job type 'ingset'"),
-        ("ingest", {}, False, "needs a file or a link"),
-        ("flow", {}, True, "takes no file"),
-        ("ingest", {"preset": "podcats"}, True, "there is no preset 'podcats'"),
-        ("ingest", {"target_lufs": 3}, True, "target_lufs"),
-        ("ingest", {"typo": 1}, True, "typo"),
+        ("ingset", [], True, "no job type 'ingset'"),
+        ("ingest", [], False, "needs a file or a link"),
+        ("edit", [], False, "needs a file or a link"),
+        ("flow", [], True, "takes no file"),
+        ("ingest", ["preset=podcats"], True, "there is no preset 'podcats'"),
+        ("ingest", ["target_lufs=3"], True, "target_lufs"),
+        ("ingest", ["typo=1"], True, "typo: is not a known field"),
+        ("edit", ["edits.0.op=trim", "edits.0.from_s=2", "edits.0.to_s=1"], True, "edits.0.to_s: must be later"),
     ],
 )
-def test_what_the_api_would_refuse_is_refused_before_a_file_is_sent(job_type, params, with_source, sentence):
+def test_what_the_api_would_refuse_is_refused_before_a_file_is_sent(take, job_type, params, file, sentence):
     """A wrong type, preset, range or name costs no upload."""
+    order = Order(job_type, (str(take("take.wav")),) if file else (), params=tuple(params))
     with pytest.raises(CommandError, match=sentence) as caught:
-        check(job_type, params, with_source=with_source, known=["ingest", "flow"])
+        drafts(order, ["ingest", "edit", "flow"])
     assert caught.value.exit_code == USAGE
 
 
-def test_a_job_type_that_only_the_server_knows_is_left_to_it():
+def test_a_job_type_that_only_the_server_knows_is_left_to_it(take):
     """An older command line works with a newer API."""
-    check("newer", {"anything": 1}, with_source=True, known=["newer"])
+    (draft,) = drafts(Order("newer", (str(take("take.wav")),), params=("anything=1",)), ["newer"])
+    assert draft.body["params"]["anything"] == 1
+
+
+def test_a_type_that_takes_one_file_gets_a_job_for_each(take):
+    """Each with its own name."""
+    made = drafts(Order("ingest", (str(take("a.wav")), str(take("b.wav")))), ["ingest"])
+    assert [(draft.name, draft.files["params.source"].name) for draft in made] == [
+        ("a.wav", "a.wav"),
+        ("b.wav", "b.wav"),
+    ]
+
+
+def test_a_type_that_takes_several_files_gets_one_job_for_all(take):
+    """The edit list knows them by their names, made to fit and to differ."""
+    typed = (str(take("a/Intro (1).wav")), str(take("b/Intro (1).wav")), "https://example.org/x/talk.mp3")
+    (draft,) = drafts(Order("edit", typed, params=("edits.0.op=join",)), ["edit"])
+    assert [file["name"] for file in draft.body["params"]["files"]] == ["Intro-1", "Intro-1-2", "talk"]
+    assert sorted(draft.files) == ["params.files.0.source", "params.files.1.source"]
+    (draft,) = drafts(Order("edit", typed[:1]), ["edit"])
+    assert list(draft.files) == ["params.source"]
+
+
+TOML = """
+tags = ["weekly"]
+
+[params]
+files = [{ name = "intro", source = "intro.wav" }, { name = "talk", source = "takes/talk.wav" }, %s]
+edits = [{ op = "trim", on = "talk", to_s = 1.5 }, { op = "join" }]
+"""
+LINK = '{ name = "link", source = "https://example.org/x.mp3" }'
+
+
+def test_a_job_in_a_file_names_its_files_as_they_lie_beside_it(take, tmp_path):
+    """Links stay links; what was typed besides goes on top."""
+    paths = [take("intro.wav"), take("takes/talk.wav")]
+    show = tmp_path / "show.toml"
+    show.write_text(TOML % LINK)
+    (draft,) = drafts(Order("edit", (str(show),), preset="podcast", tags=("x",)), ["edit"])
+    assert draft.files == {"params.files.0.source": paths[0], "params.files.1.source": paths[1]}
+    assert (draft.name, draft.body["type"], draft.body["tags"]) == ("show.toml", "edit", ["weekly", "x"])
+    assert draft.body["params"]["preset"] == "podcast"
+    assert draft.body["params"]["edits"][0]["to_s"] == 1.5
+
+
+def test_a_job_in_a_file_may_have_children(take, tmp_path):
+    """Their files are found in the same way, wherever they stand."""
+    path = take("talk.wav")
+    show = tmp_path / "show.json"
+    show.write_text('{"children": [{"type": "edit", "params": {"source": "talk.wav"}}]}')
+    (draft,) = drafts(Order("flow", (str(show),)), ["flow", "edit"])
+    assert draft.files == {"children.0.params.source": path}
+    show.write_text('{"children": [{"type": "edit", "params": {"source": "talk.wav", "edits": [{"op": "trimm"}]}}]}')
+    with pytest.raises(CommandError, match=r"children\.0\.params\.edits\.0\.op: should be one of"):
+        drafts(Order("flow", (str(show),)), ["flow", "edit"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (TOML % '{ name = "gone", source = "gone.wav" }', "There is no file .*gone.wav"),
+        ("[params", "cannot be read"),
+        ("params = 1", "holds no job"),
+        ('type = "ingest"\n[params]\nsource = "intro.wav"', "type 'ingest', not 'edit'"),
+        ('[params]\nsource = "intro.wav"\nedits = [{ op = "gain" }]', r"edits\.0\.db: is required"),
+    ],
+)
+def test_a_job_file_that_cannot_be_used_is_told_before_anything_is_sent(take, tmp_path, text, sentence):
+    """What is missing, wrong or unreadable, with its place."""
+    take("intro.wav")
+    take("takes/talk.wav")
+    show = tmp_path / "show.toml"
+    show.write_text(text)
+    with pytest.raises(CommandError, match=sentence) as caught:
+        drafts(Order("edit", (str(show),)), ["edit", "ingest"])
+    assert caught.value.exit_code == USAGE
 
 
 def test_sources_with_one_name_get_names_that_differ(tmp_path):

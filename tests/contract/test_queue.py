@@ -326,6 +326,26 @@ def test_purge_deletes_an_ended_job_with_its_children(store):
     assert (store.get(root.id), store.get(child), store.events(child)) == (None, None, [])
 
 
+def test_many_uploads_are_read_at_once(store):
+    """Those that there are, each once, however often it is asked for."""
+    there = [
+        store.add_asset(
+            Asset(
+                id=new_id(),
+                owner="local",
+                filename=f"{n}.wav",
+                content_type="audio/wav",
+                size_bytes=n,
+                state="uploading",
+            )
+        )
+        for n in range(3)
+    ]
+    ids = [asset.id for asset in there]
+    assert store.assets([*ids[:2], new_id(), ids[0], "no such id"]) == {asset.id: asset for asset in there[:2]}
+    assert store.assets([]) == {}
+
+
 def test_uploads_are_remembered_made_ready_and_forgotten(store):
     """An upload that an unfinished job needs cannot be deleted."""
     asset = Asset(

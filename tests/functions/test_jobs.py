@@ -11,7 +11,7 @@ import pytest
 
 from shared.job import Failure, Line, Outcome, Progress
 from shared.store.protocol import Beat
-from tests.functions.api import WAV, problem
+from tests.functions.api import WAV, counted, problem
 
 FIELDS = {
     "id", "type", "status", "cancelling", "stage", "stage_index", "stage_count", "progress", "progress_current",
@@ -179,7 +179,7 @@ def test_a_wait_that_is_over_brings_the_job_as_it_is(api):
 
 
 def test_each_request_costs_the_round_trips_it_must(api, monkeypatch):
-    """One for creating a job and one for each upload it reads; one for polling, listing, cancelling and history."""
+    """One for creating a job and one for the uploads it reads; one for polling, listing, cancelling and history."""
     asset, trips = api.upload(), []
     for name in ("_run", "_read"):
         monkeypatch.setattr(api.store, name, counted(getattr(api.store, name), trips))
@@ -381,11 +381,6 @@ def late(parent_id: str, key: str) -> dict:
 def items(api, **query: str) -> list[dict]:
     """One page of the list."""
     return api.http.get("/api/jobs", params=query).json()["items"]
-
-
-def counted(run, trips: list[int]):
-    """The same batch runner, with a mark for each trip."""
-    return lambda batch: trips.append(1) or run(batch)
 
 
 def until(condition) -> None:

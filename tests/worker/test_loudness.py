@@ -145,7 +145,15 @@ def test_silences_are_found_to_the_hundredth(measured):
     sound = signals.tone(10, -20, -20)
     sound[2 * 48_000 : 4 * 48_000] = 0
     sound[6 * 48_000 : int(6.5 * 48_000)] = 0
-    assert silences(measured(sound).points) == [(2.0, 4.0)]
+    assert silences(measured(sound).points, 48_000) == [(2.0, 4.0)]
+
+
+def test_silence_is_at_its_place_where_ten_milliseconds_are_no_whole_samples():
+    """At 22,050 Hz a point is 220 samples: after a minute of 10 ms each it would be 136 ms late."""
+    points = np.full((6014, 2), 9000, np.int16)
+    points[6013 - 200 : 6013] = 0
+    (begin, end) = silences(points, 22_050)[0]
+    assert (begin, end) == (pytest.approx(5813 * 220 / 22_050, abs=1e-6), pytest.approx(6013 * 220 / 22_050, abs=1e-6))
 
 
 def test_a_stop_ends_the_measurement_and_its_ffmpeg(run, ten_minutes):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from worker.pipelines.collect import COLLECT
+from worker.pipelines.edit import EDIT
 from worker.pipelines.ingest import INGEST
 from worker.run import Pipeline
 
-PIPELINES: dict[str, Pipeline[Any]] = {pipeline.type: pipeline for pipeline in (INGEST, COLLECT)}
+PIPELINES: dict[str, Pipeline[Any]] = {pipeline.type: pipeline for pipeline in (INGEST, EDIT, COLLECT)}

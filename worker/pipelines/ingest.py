@@ -5,7 +5,6 @@ Read from the bottom: the stages are a table, and each of them is a function abo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,24 +17,14 @@ from shared.presets import PRESETS
 from shared.types import IngestParams, OutputSpec
 from worker.delivery import Delivery, Master, Source
 from worker.encoders import Encoding, encoding, mix_for
-from worker.examine import SIXTEEN_BIT, examine, native_mix, seeks_exactly
-from worker.ffmpeg import SOURCE_NAME, input_args, transcode
+from worker.examine import damage, examine, is_deep, native_mix, plays_everywhere, refuse_unmasterable, seeks_exactly
+from worker.ffmpeg import SOURCE_NAME, input_args, tags, transcode
 from worker.loudness import Measured, silences
 from worker.meter import Mix
 from worker.peaks import write_peaks
 from worker.probe import AudioStream, Media, VideoStream
 from worker.run import Pipeline, Run, Stage
 from worker.transfer import Finished, fetch_source, store_files
-
-SHORTEST_S = 0.4
-MOST_GAIN_DB = 45.0
-#: Recordings in floats may be over full scale, by what a careless mix adds up to.
-MOST_OVER_DB = 60.0
-#: Decoders whose samples may need more than 16 bits.
-_DEEP = ("pcm_", "flac", "alac", "wavpack", "tta", "ape")
-#: Containers whose pictures can be copied.
-_COPYABLE = ("mov", "mp4", "matroska", "webm", "mpegts", "flv")
-_PLAYABLE = {"Constrained Baseline", "Baseline", "Main", "High"}
 
 
 @dataclass(slots=True)
@@ -87,8 +76,10 @@ def analyze(run: Run, state: IngestState) -> None:
     state.video = found.media.picture
     native = native_mix(audio)
     state.before = before = found.measured[native]
-    _refuse(found.measured.values(), state.target_lufs)
-    _warn_of_damage(run, state, before)
+    refuse_unmasterable(found.measured.values(), state.target_lufs)
+    state.warnings += damage(found.media, before)
+    for sentence in state.warnings:
+        run.report.log("warn", sentence)
     waveform = write_peaks(run.work / "peaks.json", before.points, before.sample_rate)
     state.extras.append(Finished(waveform, "peaks.json", "application/json", {"points_per_second": 100}))
     wanted = [(made, mix_for(native, made)) for made in _encodings(state, found.media, audio)]
@@ -105,7 +96,7 @@ def analyze(run: Run, state: IngestState) -> None:
             Delivery(made, mix, found.measured[mix], run.work / f"out-{number}", state.target_lufs)
             for number, (made, mix) in enumerate(wanted)
         ],
-        metadata=_metadata(state.params),
+        metadata=tags(state.params.title, state.params.artist),
         warnings=state.warnings,
     )
     run.report.log("info", f"The recording has {before.integrated_lufs:.2f} LUFS, {before.true_peak_dbtp:.2f} dBTP")
@@ -163,7 +154,7 @@ def result(state: IngestState) -> tuple[dict[str, Any], tuple[Output, ...]]:
         "limited": any(item.solved is not None for item in items),
         "warnings": state.warnings,
         "media_ms": round(state.before.seconds * 1000),
-        "ledger": {"peaks": "peaks.json", "silences": silences(state.before.points)[:500]},
+        "ledger": {"peaks": "peaks.json", "silences": silences(state.before.points, state.before.sample_rate)[:500]},
         "engine": {"version": state.engine, "argv": state.master.commands},
     }
     return report, tuple(state.outputs)
@@ -183,9 +174,8 @@ def _specs(state: IngestState, *, video: bool) -> tuple[OutputSpec, ...]:
 
 def _encodings(state: IngestState, media: Media, audio: AudioStream) -> list[Encoding]:
     """How each file is made. Raises `JobFailure` where it cannot be."""
-    deep = audio.codec.startswith(_DEEP) and not audio.codec.startswith(SIXTEEN_BIT)
     return [
-        encoding(spec, channels=audio.channels, sample_rate=audio.sample_rate, deep=deep)
+        encoding(spec, channels=audio.channels, sample_rate=audio.sample_rate, deep=is_deep(audio))
         for spec in _specs(state, video=media.picture is not None)
     ]
 
@@ -196,65 +186,16 @@ def _mixes(state: IngestState, media: Media, audio: AudioStream) -> list[Mix]:
     return [native, *(mix_for(native, made) for made in _encodings(state, media, audio))]
 
 
-def _refuse(measured: Iterable[Measured], target_lufs: float) -> None:
-    """Raise `JobFailure` for what has too little sound to be brought to a loudness."""
-    for found in measured:
-        if found.seconds < SHORTEST_S:
-            raise JobFailure(
-                "bad_input.too_short",
-                f"The recording has {found.seconds * 1000:.0f} ms of sound; loudness needs at least 400 ms.",
-            )
-        if found.sample_peak > 10 ** (MOST_OVER_DB / 20):
-            raise JobFailure(
-                "bad_input.corrupt",
-                f"The recording holds values more than {MOST_OVER_DB:g} dB over full scale, which are no sound; "
-                "export it again from the program that made it.",
-            )
-        if found.sample_peak < 10 ** (-80 / 20):
-            raise JobFailure(
-                "bad_input.silent",
-                "The recording is silent; check that the right track or microphone was recorded and upload it again.",
-            )
-        gain = target_lufs - found.integrated_lufs
-        if gain > MOST_GAIN_DB:
-            raise JobFailure(
-                "bad_input.too_quiet",
-                f"The recording is too quiet: it would have to be raised by more than {MOST_GAIN_DB:g} dB, which would "
-                "raise its noise above its sound; record it again with a higher level.",
-            )
-
-
-def _warn_of_damage(run: Run, state: IngestState, before: Measured) -> None:
-    assert state.media is not None
-    if before.damaged_frames:
-        pieces = f"{before.damaged_frames} damaged piece{'s' if before.damaged_frames > 1 else ''}"
-        state.warnings.append(f"{pieces} of the recording could not be decoded and were left out.")
-    declared = state.media.duration_s
-    if declared is not None and not state.media.duration_estimated and before.seconds < 0.98 * declared - 0.5:
-        state.warnings.append(
-            f"The file says it is {declared:.0f} s long, and only {before.seconds:.0f} s of sound could be decoded; "
-            "its end may be missing."
-        )
-    for sentence in state.warnings:
-        run.report.log("warn", sentence)
-
-
 def _picture(media: Media, video: VideoStream | None) -> tuple[str | None, tuple[str, ...]]:
     """ffmpeg's name of the picture track, and how it goes into an MP4: copied when every player can play it."""
     if video is None:
         return None, ()
-    playable = video.codec == "h264" and video.pix_fmt == "yuv420p" and video.profile in _PLAYABLE
-    if playable and any(name in media.format_name.split(",") for name in _COPYABLE):
+    if plays_everywhere(media, video):
         return f"0:{video.index}", ("-c:v", "copy")
     even = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
     return f"0:{video.index}", (
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-vf", even),
     )
-
-
-def _metadata(params: IngestParams) -> list[str]:
-    tags = {"title": params.title, "artist": params.artist}
-    return [arg for name, value in tags.items() if value for arg in ("-metadata", f"{name}={value}")]
 
 
 def _poster(run: Run, state: IngestState, video: VideoStream) -> None:
