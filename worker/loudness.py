@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.failures import explain
 from worker.ffmpeg import base_args, damaged_frames
-from worker.meter import Floats, Meter, Mix, Points, Profile, block_samples
+from worker.meter import Floats, Meter, Mix, Points, Profile, Samples, block_samples
 
 if TYPE_CHECKING:
     from worker.process import Child
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 #: What a gated measurement says of silence; ffmpeg prints it for a window without any sound.
 SILENCE_LUFS = -120.0
 #: The first windows of 0.4 s (momentary) and 3 s (short-term) that are not yet full, in steps of 0.1 s.
-M_LEAD, _S_LEAD = 3, 29
+M_LEAD, S_LEAD = 3, 29
 #: A second run over a later part starts at least this much early, so that its first short-term window is full.
 _LEAD_S = 3.0
 _PIPE_BYTES = 1 << 20
@@ -57,6 +58,11 @@ class Measured:
         return self.samples / self.sample_rate
 
     @property
+    def point_s(self) -> float:
+        """Seconds from one of `points` to the next: 10 ms, or a little less where the rate is no multiple of 100."""
+        return max(1, self.sample_rate // 100) / self.sample_rate
+
+    @property
     def integrated_lufs(self) -> float:
         """Programme loudness by BS.1770 gating; -inf when nothing passes the gate."""
         return gated(self.momentary[M_LEAD:])
@@ -72,9 +78,9 @@ class Measured:
             "integrated_lufs": _rounded(self.integrated_lufs),
             "true_peak_dbtp": _rounded(self.true_peak_dbtp),
             "sample_peak_dbfs": _rounded(decibels(self.sample_peak)),
-            "loudness_range_lu": _rounded(loudness_range(self.short_term[_S_LEAD:])),
+            "loudness_range_lu": _rounded(loudness_range(self.short_term[S_LEAD:])),
             "max_momentary_lufs": _rounded(_loudest(self.momentary[M_LEAD:])),
-            "max_short_term_lufs": _rounded(_loudest(self.short_term[_S_LEAD:])),
+            "max_short_term_lufs": _rounded(_loudest(self.short_term[S_LEAD:])),
             "noise_floor_lufs": _rounded(noise_floor(self.momentary[M_LEAD:])),
             "clipped_samples": self.clipped_samples,
             "duration_s": round(self.seconds, 3),
@@ -114,11 +120,21 @@ def noise_floor(momentary: Floats) -> float:
     return float(np.percentile(heard, 10)) if heard.size else float("-inf")
 
 
-def silences(points: Points, *, below_dbfs: float = -60.0, at_least_s: float = 1.0) -> list[tuple[float, float]]:
-    """Spans (start, end) in seconds in which no sample reaches `below_dbfs`; `points` are 10 ms apart."""
-    quiet = np.abs(points.astype(np.int32)).max(axis=1) < 32768 * 10 ** (below_dbfs / 20)
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], quiet, [False])).astype(np.int8))).reshape(-1, 2)
-    return [(int(a) / 100, int(b) / 100) for a, b in edges if b - a >= at_least_s * 100]
+def silences(
+    points: Points, *, below_dbfs: float = -60.0, at_least_s: float = 1.0, point_s: float = 0.01
+) -> list[tuple[float, float]]:
+    """Spans (start, end) in seconds in which no sample reaches `below_dbfs`; `points` are `point_s` apart."""
+    return [
+        (round(a * point_s, 3), round(b * point_s, 3))
+        for a, b in spans(np.abs(points.astype(np.int32)).max(axis=1) < 32768 * 10 ** (below_dbfs / 20))
+        if (b - a) * point_s >= at_least_s - 1e-9
+    ]
+
+
+def spans(holds: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where a condition holds without a break: (first, one after the last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], holds, [False])).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def measure(
@@ -132,11 +148,13 @@ def measure(
     on_time: Callable[[float], None] | None = None,
     feed: Callable[[BinaryIO], None] | None = None,
     profiled: bool = False,
+    also: Callable[[Samples], None] | None = None,
     what: str = "The recording",
 ) -> Measured:
     """Decode `source` (ffmpeg's input arguments) once and measure it as `mix`; scratch files go to `folder`.
 
-    `feed`, when given, writes the file into ffmpeg's standard input, from a thread of its own. Raises `JobFailure`.
+    `feed`, when given, writes the file into ffmpeg's standard input, from a thread of its own. `also` is shown the
+    samples, (frames, channels), a second at a time. Raises `JobFailure`.
     """
     # Level 56 (trace) keeps the filter from printing every value on stderr, in all versions.
     files = [f"{name}.{key}" for key in "MS"]
@@ -154,7 +172,7 @@ def measure(
             "pipe:1",
         ),
     ]
-    meter = Meter(mix, profiled=profiled)
+    meter = Meter(mix, profiled=profiled, also=also)
     with run.processes.start(argv, cwd=folder, stdin=feed is not None, stdout=True) as child, _feeding(child, feed):
         assert child.stdout is not None
         with contextlib.suppress(OSError, AttributeError):  # a larger pipe only saves switches, and only Linux has it

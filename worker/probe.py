@@ -90,6 +90,27 @@ class VideoStream:
 
 
 @dataclass(frozen=True, slots=True)
+class Track:
+    """Any track, as the file names it; `kind` is `audio`, `video`, `subtitle`, `data` or `attachment`."""
+
+    index: int
+    kind: str
+    codec: str | None
+    decodes: bool
+    language: str | None
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One chapter mark of a file."""
+
+    start_s: float
+    end_s: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """What a file holds. `duration_s` is None where the file does not tell, `duration_estimated` where it was
     guessed from the bit rate."""
@@ -102,6 +123,8 @@ class Media:
     video: tuple[VideoStream, ...]
     tags: dict[str, str]
     duration_estimated: bool = False
+    tracks: tuple[Track, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
 
     @property
     def picture(self) -> VideoStream | None:
@@ -177,6 +200,8 @@ def read_answer(found: dict[str, Any], size_bytes: int) -> Media | Meaning:
         video=video,
         tags={key: _clean(value) for key, value in found["tags"].items() if key in TAGS and _clean(value)},
         duration_estimated=guessed and not all(stream.codec.startswith("pcm_") for stream in audio),
+        tracks=tuple(_track(track) for track in found["tracks"]),
+        chapters=tuple(_chapter(chapter) for chapter in found["chapters"]),
     )
 
 
@@ -207,6 +232,26 @@ def _unplayable(tracks: list[dict[str, Any]], said: list[tuple[str, str]]) -> Me
     if any(track.get("error") == "MemoryError" for track in tracks):
         return BOMB
     return CORRUPT if tracks else NO_AUDIO
+
+
+def _track(track: dict[str, Any]) -> Track:
+    language = _clean(track["language"])[:40]
+    return Track(
+        index=int(track["index"]),
+        kind=_word(track["kind"]),
+        codec=_word(track["codec"]) if "codec" in track else None,
+        decodes=bool(track["decodes"]),
+        language=None if language in ("", "und") else language,
+        title=_clean(track["title"])[:100] or None,
+    )
+
+
+def _chapter(chapter: dict[str, Any]) -> Chapter:
+    return Chapter(
+        start_s=_number(chapter["start_s"]) or 0.0,
+        end_s=_number(chapter["end_s"]) or 0.0,
+        title=_clean(chapter["title"]),
+    )
 
 
 def _audio(track: dict[str, Any]) -> AudioStream:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from pydantic import BaseModel
 
 from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
 from shared.types.collect import CollectParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
+from shared.types.report import QualityReport, ReportParams
 
 __all__ = [
     "JOB_TYPES",
@@ -20,6 +24,8 @@ __all__ = [
     "JobType",
     "OutputSpec",
     "Params",
+    "QualityReport",
+    "ReportParams",
     "is_url",
 ]
 
@@ -36,6 +42,8 @@ class JobType:
     stall_s: float
     max_failures: int = 2
     on_child_failure: Literal["fail", "continue"] = "fail"
+    #: The JSON files it makes, each with the model whose schema is published.
+    documents: Mapping[str, type[BaseModel]] = field(default_factory=dict)
 
 
 JOB_TYPES: dict[str, JobType] = {
@@ -57,6 +65,15 @@ JOB_TYPES: dict[str, JobType] = {
             timeout_s=86_400,
             stall_s=120,
             on_child_failure="continue",
+        ),
+        JobType(
+            name="report",
+            title="Look at a recording: what is right, what is not, and what to do",
+            params=ReportParams,
+            stages=("downloading", "analyzing", "uploading"),
+            timeout_s=3600,
+            stall_s=120,
+            documents={"report.json": QualityReport},
         ),
         JobType(
             name="flow",

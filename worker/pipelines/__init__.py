@@ -6,6 +6,7 @@ from typing import Any
 
 from worker.pipelines.collect import COLLECT
 from worker.pipelines.ingest import INGEST
+from worker.pipelines.report import REPORT
 from worker.run import Pipeline
 
-PIPELINES: dict[str, Pipeline[Any]] = {pipeline.type: pipeline for pipeline in (INGEST, COLLECT)}
+PIPELINES: dict[str, Pipeline[Any]] = {pipeline.type: pipeline for pipeline in (INGEST, COLLECT, REPORT)}

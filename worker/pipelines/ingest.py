@@ -161,7 +161,10 @@ def result(state: IngestState) -> tuple[dict[str, Any], tuple[Output, ...]]:
         "limited": any(item.solved is not None for item in items),
         "warnings": state.warnings,
         "media_ms": round(state.before.seconds * 1000),
-        "ledger": {"peaks": "peaks.json", "silences": silences(state.before.points)[:500]},
+        "ledger": {
+            "peaks": "peaks.json",
+            "silences": silences(state.before.points, point_s=state.before.point_s)[:500],
+        },
         "engine": {"version": state.engine, "argv": state.master.commands},
     }
     return report, tuple(state.outputs)
