@@ -75,7 +75,8 @@ class AudioStream:
 
 @dataclass(frozen=True, slots=True)
 class VideoStream:
-    """One picture track; `rotation` is in degrees clockwise, `attached_picture` marks a cover."""
+    """One picture track; `rotation` is in degrees clockwise, `attached_picture` marks a cover, `pixel_aspect` is the
+    width of a pixel divided by its height."""
 
     index: int
     codec: str
@@ -87,6 +88,13 @@ class VideoStream:
     rotation: int
     attached_picture: bool
     duration_s: float | None
+    pixel_aspect: float = 1.0
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height as a viewer shows it: turned upright, with square pixels."""
+        width = max(1, round(self.width * self.pixel_aspect))
+        return (self.height, width) if self.rotation in (90, 270) else (width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +289,7 @@ def _video(track: dict[str, Any]) -> VideoStream:
         rotation=int(track["rotation"]),
         attached_picture=bool(track["attached_picture"]),
         duration_s=_number(track.get("duration_s")),
+        pixel_aspect=min(10.0, max(0.1, _number(track["pixel_aspect"]) or 1.0)),
     )
 
 

@@ -83,6 +83,7 @@ def describe(container: Any, found: dict[str, Any]) -> None:  # noqa: ANN401 - P
         track |= {"codec": codec.codec.canonical_name, "bit_rate": codec.bit_rate, "profile": codec.profile}
         if stream.type == "video":
             track["attached_picture"] = bool(stream.disposition & av.stream.Disposition.attached_pic)
+            track["pixel_aspect"] = float(stream.sample_aspect_ratio or 1)
             track["fps"] = 0.0 if track["attached_picture"] else float(stream.average_rate or stream.base_rate or 0)
 
 

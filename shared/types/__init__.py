@@ -13,6 +13,7 @@ from shared.types.collect import CollectParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
 from shared.types.report import QualityReport, ReportParams
+from shared.types.thumbnail import ThumbnailParams
 
 __all__ = [
     "JOB_TYPES",
@@ -26,6 +27,7 @@ __all__ = [
     "Params",
     "QualityReport",
     "ReportParams",
+    "ThumbnailParams",
     "is_url",
 ]
 
@@ -74,6 +76,14 @@ JOB_TYPES: dict[str, JobType] = {
             timeout_s=3600,
             stall_s=120,
             documents={"report.json": QualityReport},
+        ),
+        JobType(
+            name="thumbnail",
+            title="Make pictures of a picture, a film or a sound",
+            params=ThumbnailParams,
+            stages=("downloading", "rendering", "uploading"),
+            timeout_s=1800,
+            stall_s=120,
         ),
         JobType(
             name="flow",

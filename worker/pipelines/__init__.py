@@ -7,6 +7,7 @@ from typing import Any
 from worker.pipelines.collect import COLLECT
 from worker.pipelines.ingest import INGEST
 from worker.pipelines.report import REPORT
+from worker.pipelines.thumbnail import THUMBNAIL
 from worker.run import Pipeline
 
-PIPELINES: dict[str, Pipeline[Any]] = {pipeline.type: pipeline for pipeline in (INGEST, COLLECT, REPORT)}
+PIPELINES: dict[str, Pipeline[Any]] = {pipeline.type: pipeline for pipeline in (INGEST, COLLECT, REPORT, THUMBNAIL)}
