@@ -29,6 +29,7 @@ _PIXELS = {
     "webp": (":out_color_matrix=bt601:out_range=tv", "yuv420p", "bgra"),
 }
 _MUXER = ("-f", "image2pipe")
+ENCODERS = {"jpeg": "mjpeg", "png": "png", "webp": "libwebp"}
 CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 
 
@@ -102,11 +103,11 @@ def image_graph(spec: ImageSpec, source: tuple[int, int], before: str, after: st
 def encoder(kind: str, quality: int) -> list[str]:
     """How a picture of this format is written, without a word of where it comes from."""
     how = {
-        "jpeg": ("-c:v", "mjpeg", "-q:v", f"{31 - 29 * quality / 100:.1f}", "-huffman", "optimal"),
-        "png": ("-c:v", "png", "-pred", "mixed"),
-        "webp": ("-c:v", "libwebp", "-quality", str(quality)),
+        "jpeg": ("-q:v", f"{31 - 29 * quality / 100:.1f}", "-huffman", "optimal"),
+        "png": ("-pred", "mixed"),
+        "webp": ("-quality", str(quality)),
     }[kind]
-    return [*how, *BITEXACT, "-frames:v", "1", *_MUXER]
+    return ["-c:v", ENCODERS[kind], *how, *BITEXACT, "-frames:v", "1", *_MUXER]
 
 
 def sheet_chain(tile: tuple[int, int], count: int, columns: int, every_ms: int, kind: str) -> str:

@@ -27,8 +27,12 @@ def write_png(path: Path, pixels: Pixels) -> Path:
     return path
 
 
-def waveform(points: Points, width: int, height: int, colour: str, background: str | None) -> Pixels:
-    """The highest and lowest sample of each column, full scale being the whole height; colours are `#rrggbb`."""
+def waveform(points: Points, size: tuple[int, int], colours: tuple[str, str | None]) -> Pixels:
+    """The highest and lowest sample of each column, full scale being the whole height.
+
+    `size` is width and height; `colours` are those of the outline and behind it, as `#rrggbb`.
+    """
+    (width, height), (colour, background) = size, colours
     pixels = np.zeros((height, width, 4), np.uint8)
     pixels[:] = (0, 0, 0, 0) if background is None else (*_rgb(background), 255)
     if not len(points):

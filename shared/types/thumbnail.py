@@ -79,6 +79,13 @@ class WaveformSpec(Params):
     background: Colour | None = Field(default=None, description="Transparent when left out.")
 
 
+class SpectrogramSpec(Params):
+    """Which frequencies sound when, as a PNG: from nothing at the bottom to half of the sample rate at the top."""
+
+    width: int = Field(default=1200, ge=16, le=4096)
+    height: int = Field(default=400, ge=16, le=1024)
+
+
 class ThumbnailParams(JobParams):
     """A picture, film or recording, and the pictures to make of it.
 
@@ -93,13 +100,14 @@ class ThumbnailParams(JobParams):
     sprite: SpriteSpec | None = None
     preview: PreviewSpec | None = None
     waveform: WaveformSpec | None = None
+    spectrogram: SpectrogramSpec | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [file_name(spec, number) for number, spec in enumerate(self.images, 1)]
         if len(set(names)) != len(names):
             raise ValueError("two images share a name; give each its own name")
-        ours = {"sprite", "preview", "waveform"}.intersection(name.partition(".")[0] for name in names)
+        ours = {"sprite", "preview", "waveform", "spectrogram"}.intersection(name.partition(".")[0] for name in names)
         if ours:
             raise ValueError(f"{ours.pop()!r} is the name of another output; give the image its own name")
         return self

@@ -18,7 +18,7 @@ BLOCKS = [
 
 def test_the_pages_have_examples_to_execute():
     """The marker is spelled as this test expects it."""
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.split("\n")[0][:40] for block in BLOCKS])

@@ -361,6 +361,22 @@ def test_a_waveform_is_exact_in_every_column(perform, pixels, tmp_path):
     assert image[100, :, 0].min() == 255
 
 
+def test_a_spectrogram_shows_each_frequency_when_it_sounds(perform, pixels, tmp_path):
+    """1 kHz, then 6 kHz, then nothing, each in its place; with the waveform from the same decode."""
+    sound = np.concatenate(
+        [signals.tone(2, -12, hertz=1000), signals.tone(2, -12, hertz=6000), signals.silence(2, channels=1)]
+    )
+    path = signals.write(tmp_path / "steps.wav", sound)
+    done = perform("thumbnail", path, spectrogram={"width": 300, "height": 240}, waveform={})
+    image = pixels(done.files["spectrogram.png"])[:, :, :3].sum(axis=2, dtype=int)
+    assert image.shape == (240, 300)
+    # A row is 100 Hz high, and the lowest is at the bottom.
+    assert {239 - int(row) for row in image[:, 3:97].argmax(axis=0)} <= {9, 10}
+    assert {239 - int(row) for row in image[:, 103:197].argmax(axis=0)} <= {59, 60}
+    assert image[:, 203:].max() < 10
+    assert [sum("in/source" in arg for arg in argv) for argv in done.decodes] == [1, 0]
+
+
 def test_a_sound_alone_gives_its_waveform(perform, pixels, recordings):
     """Without parameters, transparent behind."""
     done = perform("thumbnail", recordings.speech)
@@ -448,6 +464,14 @@ def test_what_cannot_be_made_is_refused_by_its_name(perform, recordings, name):
     assert caught.value.kind == "permanent"
 
 
+def test_an_ffmpeg_that_lacks_an_encoder_is_named(perform, run, tmp_path, monkeypatch):
+    """Before anything is decoded, and what to do."""
+    monkeypatch.setattr(thumbnail.frames, "ENCODERS", frames.ENCODERS | {"webp": "libnothing"})
+    with pytest.raises(JobFailure, match="lacks libnothing; ask for other formats") as caught:
+        perform("thumbnail", png(tmp_path / "source.png", quarters()), images=[{"width": 9, "format": "webp"}])
+    assert caught.value.failure_code == "tool.missing"
+
+
 def test_what_is_no_picture_is_refused(perform, tmp_path):
     """Text, and a drawing that names other files."""
     for content in (
@@ -469,6 +493,18 @@ def test_a_torn_picture_says_so(perform, make, tmp_path):
     with pytest.raises(JobFailure) as caught:
         perform("thumbnail", tmp_path / "torn.png")
     assert caught.value.failure_code in {"bad_input.corrupt", "bad_input.truncated"}
+
+
+def test_a_picture_that_can_be_read_in_part_is_made_and_said_so(perform, pixels, make, tmp_path):
+    """Half of a photograph may be all that there is."""
+    whole = make(
+        "whole.jpg", "-i", png(tmp_path / "drawn.png", quarters(1200, 900)), "-vf", "noise=alls=60"
+    ).read_bytes()
+    assert perform("thumbnail", tmp_path / "whole.jpg").result["warnings"] == []
+    (tmp_path / "torn.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    done = perform("thumbnail", tmp_path / "torn.jpg")
+    assert done.result["warnings"] == ["The picture is damaged: a part of it may be missing."]
+    assert pixels(done.files["image-1.jpg"]).shape[:2] == (480, 640)
 
 
 def test_an_image_that_comes_out_wrong_is_never_delivered(perform, monkeypatch, tmp_path):

@@ -6,9 +6,9 @@ Read from the bottom: the stages are a table, and each of them is a function abo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,18 @@ from shared.job import Output
 from shared.types.thumbnail import (
     MOST_TILES,
     ImageSpec,
-    PreviewSpec,
-    SpriteSpec,
     ThumbnailParams,
     WaveformSpec,
     file_name,
 )
 from worker import frames, png
-from worker.examine import native_mix, sound_track
+from worker.examine import native_mix, refuse_too_long, sound_track
 from worker.ffmpeg import SOURCE_NAME, input_args, transcode
 from worker.loudness import measure
 from worker.pictures import Picture, read_picture
 from worker.probe import Media, VideoStream, probe
 from worker.run import Pipeline, Run, Stage
+from worker.spectrogram import Spectrogram
 from worker.transfer import Finished, fetch_source, store_files
 
 #: From this length on a sheet is made of key frames only, which is ten times as fast.
@@ -38,6 +37,8 @@ _KEY_FRAMES_FROM_S = 60.0
 #: More than many browsers draw.
 _LARGEST_SHEET = 8192
 WHAT = "The picture"
+#: What a decoder says of a picture that it could only read in part.
+_DAMAGE = re.compile(r"^\[\w+ @ 0x[0-9a-f]+\] \[error\]", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class ThumbnailState:
     picture: Picture | None = None
     media: Media | None = None
     files: list[Finished] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
 
     @property
@@ -80,16 +82,17 @@ def download(run: Run, state: ThumbnailState) -> None:
 
 def render(run: Run, state: ThumbnailState) -> None:
     """Look at what the source is, refuse what cannot be made of it, make all pictures, and prove each."""
-    state.files = []
+    state.files, state.warnings = [], []
     state.picture = read_picture(state.path)
     if state.picture is None:
         state.media = _probed(run, state.path)
-    params = _wanted(state)
+    state.params = params = _wanted(state)
     _refuse(state, params)
-    makers = [partial(make, run, state, part) for part, make in _parts(params) if part]
+    _need_encoders(run, params)
+    makers = [make for wanted, make in _makers(params) if wanted]
     for done, make in enumerate(makers):
         run.report.progress(done, len(makers) + 1)
-        make()
+        make(run, state)
     run.report.progress(len(makers), len(makers) + 1)
     _prove(run, state.files)
     run.report.progress(len(makers) + 1, len(makers) + 1)
@@ -108,19 +111,22 @@ def result(state: ThumbnailState) -> tuple[dict[str, Any], tuple[Output, ...]]:
         source |= {"width": seen.shown[0], "height": seen.shown[1]}
     if state.media is not None:
         source["duration_s"] = state.media.duration_s
-    made = {file.name: file.facts for file in state.files}
-    return {"source": source, "images": made, "media_ms": round(1000 * (source["duration_s"] or 0))}, tuple(
-        state.outputs
-    )
+    told = {
+        "source": source,
+        "images": {file.name: file.facts for file in state.files},
+        "warnings": state.warnings,
+        "media_ms": round(1000 * (source["duration_s"] or 0)),
+    }
+    return told, tuple(state.outputs)
 
 
-def _parts(params: ThumbnailParams) -> list[tuple[Any, Callable[..., None]]]:
-    """What can be asked for, and what makes it."""
+def _makers(params: ThumbnailParams) -> list[tuple[bool, Callable[[Run, ThumbnailState], None]]]:
+    """Whether something is asked for, and what makes it."""
     return [
-        (params.images, _images),
-        (params.sprite, _sprite),
-        (params.preview, _preview),
-        (params.waveform, _waveform),
+        (bool(params.images), _images),
+        (params.sprite is not None, _sprite),
+        (params.preview is not None, _preview),
+        (params.waveform is not None or params.spectrogram is not None, _sound),
     ]
 
 
@@ -140,7 +146,7 @@ def _probed(run: Run, path: Path) -> Media:
 def _wanted(state: ThumbnailState) -> ThumbnailParams:
     """The parameters, with the usual picture where none was asked for."""
     params = state.params
-    if params.images or params.sprite or params.preview or params.waveform:
+    if any(wanted for wanted, _ in _makers(params)):
         return params
     if state.picture or state.film:
         return params.model_copy(update={"images": (ImageSpec(width=640),)})
@@ -155,8 +161,9 @@ def _refuse(state: ThumbnailState, params: ThumbnailParams) -> None:
     for name in ("sprite", "preview"):
         if getattr(params, name) is not None and (state.media is None or state.media.picture is None):
             raise _lacks(name, "needs a film; ask for images instead")
-    if params.waveform is not None and not (state.media and state.media.audio):
-        raise _lacks("waveform", "needs sound, and there is none in it; leave it out")
+    for name in ("waveform", "spectrogram"):
+        if getattr(params, name) is not None and not (state.media and state.media.audio):
+            raise _lacks(name, "needs sound, and there is none in it; leave it out")
     if seen is not None:
         width, height = seen.width, seen.height
         if not width or not height or width * height > frames.MOST_PIXELS or max(width, height) > frames.LONGEST_SIDE:
@@ -167,8 +174,23 @@ def _refuse(state: ThumbnailState, params: ThumbnailParams) -> None:
             )
 
 
+def _need_encoders(run: Run, params: ThumbnailParams) -> None:
+    """Raise `JobFailure` where this worker's ffmpeg cannot write what is asked for: not every one has WebP."""
+    kinds = [spec.format for spec in params.images] + ([params.sprite.format] if params.sprite else [])
+    needed = {frames.ENCODERS[kind] for kind in kinds}
+    if params.preview is not None:
+        needed.add("gif" if params.preview.format == "gif" else "libwebp_anim")
+    missing = sorted(needed - run.engine.encoders)
+    if missing:
+        raise JobFailure(
+            "tool.missing",
+            f"This worker's ffmpeg lacks {', '.join(missing)}; ask for other formats, or install a complete ffmpeg.",
+        )
+
+
 def _lacks(name: str, words: str) -> JobFailure:
-    return JobFailure("bad_input.no_picture" if name != "waveform" else "bad_input.no_audio", f"params.{name} {words}.")
+    sound = name in {"waveform", "spectrogram"}
+    return JobFailure("bad_input.no_audio" if sound else "bad_input.no_picture", f"params.{name} {words}.")
 
 
 def _length_s(state: ThumbnailState, name: str) -> float:
@@ -182,15 +204,19 @@ def _length_s(state: ThumbnailState, name: str) -> float:
 
 
 # --- how each is made --------------------------------------------------------------------------------------------
-def _images(run: Run, state: ThumbnailState, specs: Sequence[ImageSpec]) -> None:
+def _images(run: Run, state: ThumbnailState) -> None:
     """All stills from one decode of one frame."""
+    specs = state.params.images
     paths = [run.work / file_name(spec, number) for number, spec in enumerate(specs, 1)]
     for at_s in _moments(state):
-        transcode(run, _image_args(state, specs, paths, at_s), what=WHAT)
+        ended = transcode(run, _image_args(state, specs, paths, at_s), what=WHAT)
         if all(path.exists() and path.stat().st_size for path in paths):
             break
     else:
         raise JobFailure("bad_input.corrupt", f"{WHAT} could not be decoded; export it again and upload that.")
+    if _DAMAGE.search(ended.stderr_tail):
+        state.warnings.append("The picture is damaged: a part of it may be missing.")
+        run.report.log("warn", state.warnings[-1])
     for spec, path in zip(specs, paths, strict=True):
         width, height = frames.size_of(spec, state.size)
         facts = {"width": width, "height": height} | ({} if at_s is None else {"at_s": round(at_s, 3)})
@@ -235,8 +261,10 @@ def _square(film: VideoStream) -> list[str]:
     return [] if film.pixel_aspect == 1 else [f"scale={film.shown[0]}:{film.shown[1]}", "setsar=1"]
 
 
-def _sprite(run: Run, state: ThumbnailState, spec: SpriteSpec) -> None:
+def _sprite(run: Run, state: ThumbnailState) -> None:
     """A sheet of tiles and the WebVTT that names them."""
+    spec = state.params.sprite
+    assert spec is not None
     assert state.film is not None
     seconds = _length_s(state, "sprite")
     every_ms = round(1000 * (spec.every_s or max(1.0, seconds / spec.tiles)))
@@ -286,8 +314,10 @@ def _stamp(ms: int) -> str:
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
 
 
-def _preview(run: Run, state: ThumbnailState, spec: PreviewSpec) -> None:
+def _preview(run: Run, state: ThumbnailState) -> None:
     """A few seconds that move."""
+    spec = state.params.preview
+    assert spec is not None
     assert state.film is not None
     seconds = _length_s(state, "preview")
     start = seconds / 10 if spec.start_s is None else spec.start_s
@@ -306,15 +336,37 @@ def _preview(run: Run, state: ThumbnailState, spec: PreviewSpec) -> None:
     state.files.append(Finished(path, path.name, frames.CONTENT_TYPES[spec.format], facts))
 
 
-def _waveform(run: Run, state: ThumbnailState, spec: WaveformSpec) -> None:
-    """The outline of the first sound track, drawn from the highest and lowest sample of every column."""
+def _sound(run: Run, state: ThumbnailState) -> None:
+    """Waveform and spectrogram from one decode of the first sound track."""
     assert state.media is not None
+    waveform, spectrogram = state.params.waveform, state.params.spectrogram
     audio = sound_track(state.media)
-    found = measure(run, input_args(state.path), native_mix(audio), folder=run.work, stream=f"0:{audio.index}")
-    pixels = png.waveform(found.points, spec.width, spec.height, spec.colour, spec.background)
-    path = png.write_png(run.work / "waveform.png", pixels)
-    facts = {"width": spec.width, "height": spec.height, "duration_s": round(found.seconds, 3)}
-    state.files.append(Finished(path, path.name, "image/png", facts))
+    mix = native_mix(audio)
+    seen = None
+    if spectrogram is not None:
+        seconds = audio.duration_s or state.media.duration_s
+        if not seconds:
+            raise _lacks("spectrogram", "needs a recording that tells how long it is; convert it to WAV")
+        seen = Spectrogram(mix, seconds, width=spectrogram.width, height=spectrogram.height)
+    found = measure(
+        run,
+        input_args(state.path),
+        mix,
+        folder=run.work,
+        stream=f"0:{audio.index}",
+        on_time=refuse_too_long,
+        also=None if seen is None else seen.take,
+    )
+    drawn = []
+    if waveform is not None:
+        size, colours = (waveform.width, waveform.height), (waveform.colour, waveform.background)
+        drawn.append(("waveform.png", png.waveform(found.points, size, colours)))
+    if seen is not None:
+        drawn.append(("spectrogram.png", seen.pixels()))
+    for name, pixels in drawn:
+        height, width, _ = pixels.shape
+        facts = {"width": width, "height": height, "duration_s": round(found.seconds, 3)}
+        state.files.append(Finished(png.write_png(run.work / name, pixels), name, "image/png", facts))
 
 
 # --- proof -------------------------------------------------------------------------------------------------------
