@@ -56,7 +56,7 @@ def _level(report: QualityReport) -> Iterator[Finding]:
         yield _problem(
             word,
             f"It is {abs(off):.1f} LU {word.replace('_', ' ')} for {preset.title}: {loudness.integrated_lufs:.1f} LUFS "
-            f"and not {loudness.integrated_lufs - off:g}. {do} it by {abs(off):.1f} dB{limit}.",
+            f"instead of {loudness.integrated_lufs - off:g}. {do} it by {abs(off):.1f} dB{limit}.",
         )
     if peak > preset.ceiling_dbtp + 0.05:
         yield _problem(

@@ -385,12 +385,11 @@ def test_a_sound_alone_gives_its_waveform(perform, pixels, recordings):
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
-def huge(kind: str) -> bytes:
-    """A few bytes that claim a picture of 3.6 gigapixels, or no pixel at all."""
-    size = 60_000
+def huge(kind: str, width: int, height: int) -> bytes:
+    """A few bytes that claim a picture of this size."""
     match kind:
         case "png":
-            header = b"IHDR" + struct.pack(">IIBBBBB", size, size, 8, 6, 0, 0, 0)
+            header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
             return (
                 b"\x89PNG\r\n\x1a\n"
                 + struct.pack(">I", 13)
@@ -399,33 +398,25 @@ def huge(kind: str) -> bytes:
                 + bytes(99)
             )
         case "jpeg":
-            return b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, size, size, 3) + bytes(99)
+            return b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + bytes(99)
         case "gif":
-            return b"GIF89a" + struct.pack("<HH", size, size) + bytes(99)
+            return b"GIF89a" + struct.pack("<HH", width, height) + bytes(99)
         case "webp":
-            side = (size - 1).to_bytes(3, "little")
-            return (
-                b"RIFF"
-                + struct.pack("<I", 120)
-                + b"WEBPVP8X"
-                + struct.pack("<I", 10)
-                + bytes(4)
-                + side
-                + side
-                + bytes(99)
-            )
+            sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+            return b"RIFF" + struct.pack("<I", 120) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + sides + bytes(99)
         case "bmp":
-            return b"BM" + bytes(12) + struct.pack("<Iii", 40, size, -size) + bytes(99)
+            return b"BM" + bytes(12) + struct.pack("<Iii", 40, width, -height) + bytes(99)
     raise ValueError(kind)
 
 
+@pytest.mark.parametrize("size", [(60_000, 60_000), (40_000, 9), (11_000, 11_000)], ids=str)
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp"])
-def test_a_decompression_bomb_is_refused_before_anything_is_decoded(perform, run, tmp_path, kind):
+def test_a_decompression_bomb_is_refused_before_anything_is_decoded(perform, run, tmp_path, kind, size):
     """By the size that it claims, in words; no program is started."""
-    (tmp_path / "bomb").write_bytes(huge(kind))
+    (tmp_path / "bomb").write_bytes(huge(kind, *size))
     started = []
     run.processes.start = lambda *given, **more: started.append(given)
-    with pytest.raises(JobFailure, match="60000 × 60000 pixels") as caught:
+    with pytest.raises(JobFailure, match=f"{size[0]} × {size[1]} pixels") as caught:
         perform("thumbnail", tmp_path / "bomb")
     assert (caught.value.failure_code, caught.value.kind) == ("bad_input.too_large", "permanent")
     assert started == []
