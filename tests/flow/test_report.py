@@ -55,9 +55,9 @@ def codes(found: dict[str, Any]) -> set[str]:
 
 
 # --- loudness and peaks -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["3341-3", "3341-6"])
+@pytest.mark.parametrize("name", ["3341-6"])
 def test_integrated_loudness_is_what_the_ebu_asks(report, name):
-    """EBU Tech 3341: gating and surround."""
+    """EBU Tech 3341: surround; the other cases are those of the meter itself (tests/worker/test_loudness.py)."""
     make, expected = signals.EBU_INTEGRATED[name]
     found = report(make(), encoding="s16", preset="ebu-r128")
     assert expected.holds(found["loudness"]["integrated_lufs"])
@@ -65,7 +65,7 @@ def test_integrated_loudness_is_what_the_ebu_asks(report, name):
     assert (found["stereo"]["correlation"] or 0) > 0.99
 
 
-@pytest.mark.parametrize("name", ["3342-1", "3342-4"])
+@pytest.mark.parametrize("name", ["3342-1"])
 def test_the_loudness_range_is_what_the_ebu_asks(report, name):
     """EBU Tech 3342."""
     make, expected = signals.EBU_RANGE[name]
@@ -233,8 +233,8 @@ def test_the_noise_floor_is_that_of_the_pauses(report):
 @pytest.mark.parametrize("mains", [50, 60])
 def test_hum_is_told_from_speech(report, mains):
     """A hum of -57 dBFS under speech is found, at its frequency and level; speech alone has none."""
-    speech = signals.podcast(20, channels=1)
-    found = report(speech + signals.tone(20, -54, hertz=mains))
+    speech = signals.podcast(10, channels=1)
+    found = report(speech + signals.tone(10, -54, hertz=mains))
     assert found["noise"]["hum_hz"] == mains
     assert found["noise"]["hum_dbfs"] == pytest.approx(-57, abs=1)
     assert "hum" in codes(found)

@@ -143,11 +143,12 @@ def test_a_photograph_stands_as_it_was_taken(perform, pixels, make, tmp_path, or
     stored = png(tmp_path / "stored.png", np.ascontiguousarray(turned))
     jpeg = jpeg_with(make("photo.jpg", "-i", stored, "-q:v", "2", "-pix_fmt", "yuvj444p"), exif(orientation))
     assert b"SECRET" in jpeg.read_bytes()
-    images = [{"width": 120, "format": kind, "quality": 95} for kind in ("jpeg", "png", "webp")]
-    done = perform("thumbnail", jpeg, images=images)
+    kinds = ("jpeg", "png", "webp") if orientation == 6 else ("png",)
+    done = perform("thumbnail", jpeg, images=[{"width": 120, "format": kind, "quality": 95} for kind in kinds])
     for path in done.files.values():
-        assert pixels(path).shape[:2] == (80, 120)
-        assert all(alike(one, other, 12) for one, other in zip(corners(pixels(path)), CORNERS, strict=True))
+        image = pixels(path)
+        assert image.shape[:2] == (80, 120)
+        assert all(alike(one, other, 12) for one, other in zip(corners(image), CORNERS, strict=True))
         assert not re.search(b"SECRET|Exif|eXIf|EXIF|Lavc|ICC", path.read_bytes())
 
 
