@@ -285,6 +285,8 @@ def summary(name: str, job: JobView) -> list[str]:
         aim = "" if target is None else f" (target {target:g} LUFS)"
         lines.append(f"  {output}: {change}{aim}")
     lines += [f"  Note: {_warning(warning)}" for warning in result.get("warnings") or ()]
+    for found in result.get("findings") or ():
+        lines.append(f"  {'To mend' if found['weight'] == 'problem' else 'To consider'}: {found['message']}")
     return lines
 
 

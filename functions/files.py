@@ -24,6 +24,9 @@ _CHUNK = 1 << 20
 _SEND_CHUNK = 1 << 18
 #: A client that sends nothing for this long is gone.
 _SILENCE_S = 60.0
+#: Files are saved, pages are shown: in a sandbox, where no script runs, nothing is loaded, nothing is of our origin.
+_SAVED = "sandbox; default-src 'none'"
+_SHOWN = f"{_SAVED}; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
 
 
@@ -116,12 +119,13 @@ async def _next(chunks: AsyncGenerator[bytes, None]) -> bytes | None:
 async def _give(request: Request, grant: Grant, stored: Stored, file: BinaryIO, send: Send) -> None:
     """Send the file, or the range asked for."""
     etag = f'"{stored.sha256}"'
+    shown = grant.content_type.partition(";")[0] == "text/html"
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=3600",
-        "Content-Disposition": disposition(grant.filename or "file"),
-        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Disposition": disposition(grant.filename or "file", inline=shown),
+        "Content-Security-Policy": _SHOWN if shown else _SAVED,
     }
     status, first, end = 200, 0, stored.size_bytes
     if request.headers.get("if-range", etag) == etag and (span := _span(request.headers.get("range"), end)):

@@ -67,6 +67,7 @@ def _models() -> Iterator[tuple[type[BaseModel], JsonSchemaMode]]:
     asked: list[type[BaseModel]] = [kind.params for kind in JOB_TYPES.values()]
     asked += [operation.body for operation in OPERATIONS if operation.body]
     given: list[type[BaseModel]] = [Problem]
+    given += [model for kind in JOB_TYPES.values() for model in kind.documents.values()]
     given += [view for operation in OPERATIONS for view in operation.answers.values() if isinstance(view, type)]
     yield from ((model, "validation") for model in dict.fromkeys(asked))
     yield from ((model, "serialization") for model in dict.fromkeys(given))

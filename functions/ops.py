@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
+from pydantic.json_schema import JsonSchemaMode
 from starlette.responses import Response
 
 from functions.call import Call, answer
@@ -27,7 +28,7 @@ class HealthView(View):
 
 
 class JobTypeView(View):
-    """A kind of job; `params` is the JSON Schema of its parameters."""
+    """A kind of job; `params` is the JSON Schema of its parameters, `documents` those of the JSON files it makes."""
 
     name: str
     title: str
@@ -36,6 +37,7 @@ class JobTypeView(View):
     stall_s: float
     max_failures: int
     params: dict[str, Any]
+    documents: dict[str, dict[str, Any]]
 
 
 class JobTypesView(View):
@@ -125,7 +127,8 @@ def job_types(call: Call[NoQuery, None]) -> Response:
             timeout_s=call.context.settings.timeout_s(kind.name),
             stall_s=kind.stall_s,
             max_failures=kind.max_failures,
-            params=_schema(kind.name),
+            params=_schema(kind.params),
+            documents={name: _schema(model, "serialization") for name, model in kind.documents.items()},
         )
         for kind in JOB_TYPES.values()
     ]
@@ -162,8 +165,8 @@ def stats_view(stats: Stats, hours: int) -> StatsView:
 
 
 @cache
-def _schema(job_type: str) -> dict[str, Any]:
-    return JOB_TYPES[job_type].params.model_json_schema()
+def _schema(model: type[BaseModel], mode: JsonSchemaMode = "validation") -> dict[str, Any]:
+    return model.model_json_schema(mode=mode)
 
 
 def _percentiles(histograms: Iterable[dict[int, int]]) -> PercentilesView | None:

@@ -65,13 +65,21 @@ def examine(run: Run, path: Path, wanted: Wanted) -> Examined:
     return Examined(media, audio, measured)
 
 
-def sound_track(media: Media) -> AudioStream:
-    """The sound track that is worked on: the first. Raises `JobFailure` where there is none, or too much of it."""
+def sound_track(media: Media, number: int = 1) -> AudioStream:
+    """The sound track that is worked on: the first, or that of this number.
+
+    Raises `JobFailure` where there is none, or too much of it.
+    """
     if not media.audio:
         raise JobFailure("bad_input.no_audio", "The recording has no sound in it; upload a file with a sound track.")
+    if number > len(media.audio):
+        count = f"{len(media.audio)} sound track{'s' if len(media.audio) > 1 else ''}"
+        raise JobFailure(
+            "bad_input.no_track", f"params.track is {number}, and the recording has {count}; choose one of them."
+        )
     if media.duration_s is not None and not media.duration_estimated:
         refuse_too_long(media.duration_s)
-    track = media.audio[0]
+    track = media.audio[number - 1]
     if not 1 <= track.channels <= MOST_CHANNELS:
         raise JobFailure(
             "unsupported.format",

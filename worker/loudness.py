@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.failures import explain
 from worker.ffmpeg import base_args, damaged_frames, graph_args, shown
-from worker.meter import Floats, Meter, Mix, Points, Profile, block_samples
+from worker.meter import Floats, Meter, Mix, Points, Profile, Samples, block_samples
 
 if TYPE_CHECKING:
     from worker.process import Child
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 #: What a gated measurement says of silence; ffmpeg prints it for a window without any sound.
 SILENCE_LUFS = -120.0
 #: The first windows of 0.4 s (momentary) and 3 s (short-term) that are not yet full, in steps of 0.1 s.
-M_LEAD, _S_LEAD = 3, 29
+M_LEAD, S_LEAD = 3, 29
 #: A second run over a later part starts at least this much early, so that its first short-term window is full.
 _LEAD_S = 3.0
 _PIPE_BYTES = 1 << 20
@@ -84,9 +85,9 @@ class Measured:
             "integrated_lufs": _rounded(self.integrated_lufs),
             "true_peak_dbtp": _rounded(self.true_peak_dbtp),
             "sample_peak_dbfs": _rounded(decibels(self.sample_peak)),
-            "loudness_range_lu": _rounded(loudness_range(self.short_term[_S_LEAD:])),
+            "loudness_range_lu": _rounded(loudness_range(self.short_term[S_LEAD:])),
             "max_momentary_lufs": _rounded(_loudest(self.momentary[M_LEAD:])),
-            "max_short_term_lufs": _rounded(_loudest(self.short_term[_S_LEAD:])),
+            "max_short_term_lufs": _rounded(_loudest(self.short_term[S_LEAD:])),
             "noise_floor_lufs": _rounded(noise_floor(self.momentary[M_LEAD:])),
             "clipped_samples": self.clipped_samples,
             "duration_s": round(self.seconds, 3),
@@ -130,12 +131,17 @@ def silences(
     points: Points, sample_rate: int, *, below_dbfs: float = -60.0, at_least_s: float = 1.0
 ) -> list[tuple[float, float]]:
     """Spans (start, end) in seconds in which no sample reaches `below_dbfs`, as fine as the `points` of about 10 ms."""
-    quiet = np.abs(points.astype(np.int32)).max(axis=1) < 32768 * 10 ** (below_dbfs / 20)
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], quiet, [False])).astype(np.int8))).reshape(-1, 2)
     # A point is a whole number of samples, which is not quite 10 ms at 22,050 Hz.
     step_s = (sample_rate // 100) / sample_rate
-    spans = [(round(int(a) * step_s, 6), round(int(b) * step_s, 6)) for a, b in edges]
-    return [(start, end) for start, end in spans if end - start >= at_least_s - step_s / 2]
+    quiet = np.abs(points.astype(np.int32)).max(axis=1) < 32768 * 10 ** (below_dbfs / 20)
+    found = [(round(a * step_s, 6), round(b * step_s, 6)) for a, b in spans(quiet)]
+    return [(start, end) for start, end in found if end - start >= at_least_s - step_s / 2]
+
+
+def spans(holds: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where a condition holds without a break: (first, one after the last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], holds, [False])).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def measure(
@@ -150,12 +156,14 @@ def measure(
     feed: Callable[[BinaryIO], None] | None = None,
     rendering: Rendering | None = None,
     profiled: bool = False,
+    also: Callable[[Samples], None] | None = None,
     what: str = "The recording",
 ) -> Measured:
     """Decode `source` (ffmpeg's input arguments) once and measure it as `mix`; scratch files go to `folder`.
 
-    `feed`, when given, writes the file into ffmpeg's standard input, from a thread of its own. With a `rendering` it is
-    that sound which is measured, while it is made. Raises `JobFailure`.
+    `feed`, when given, writes the file into ffmpeg's standard input, from a thread of its own. `also` is shown the
+    samples, (frames, channels), a second at a time. With a `rendering` it is that sound which is measured, while it is
+    made. Raises `JobFailure`.
     """
     # Level 56 (trace) keeps the filter from printing every value on stderr, in all versions.
     files = [f"{name}.{key}" for key in "MS"]
@@ -180,7 +188,7 @@ def measure(
     if rendering is not None:
         rendering.commands.append(shown(argv, run.work))
         run.report.log("debug", "ffmpeg starts", version=run.engine.version, argv=rendering.commands[-1])
-    meter = Meter(mix, profiled=profiled)
+    meter = Meter(mix, profiled=profiled, also=also)
     with run.processes.start(argv, cwd=folder, stdin=feed is not None, stdout=True) as child, _feeding(child, feed):
         assert child.stdout is not None
         with contextlib.suppress(OSError, AttributeError):  # a larger pipe only saves switches, and only Linux has it

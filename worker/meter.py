@@ -6,7 +6,7 @@ The samples come through a pipe, a second at a time. Nothing is kept of them but
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO
@@ -160,12 +160,12 @@ class Meter:
     """Takes interleaved samples as they are decoded and keeps peaks: (min, max) per 10 ms, true peak, clipping.
 
     The true peak is exact, yet computed only where a higher one can hide. With `profiled` a profile is kept too, and
-    true peaks are computed down to 9 dB below the highest so far.
+    true peaks are computed down to 9 dB below the highest so far. `also` is shown every second of samples, as floats.
     """
 
-    def __init__(self, mix: Mix, *, profiled: bool) -> None:
+    def __init__(self, mix: Mix, *, profiled: bool, also: Callable[[Samples], None] | None = None) -> None:
         self._over = oversampler(mix.sample_rate)
-        self._profiled = profiled
+        self._profiled, self._also = profiled, also
         self._step = max(1, mix.sample_rate // 100)
         self._block = block_samples(mix.sample_rate) if profiled else -(-self._step // 16) * 16
         self._scale = np.float32(1 / 32768 if mix.sixteen_bit else 1)
@@ -190,7 +190,10 @@ class Meter:
         frames = read_frames(stream, self._buffer[self._held : self._held + self._second])
         last = frames < self._second
         if frames:
-            self._rows(self._buffer[self._held : self._held + frames])
+            new = self._buffer[self._held : self._held + frames]
+            self._rows(new)
+            if self._also is not None:
+                self._also(np.multiply(new, self._scale, dtype=np.float32))
         self.samples += frames
         if last:
             self._buffer[self._held + frames :] = 0

@@ -75,7 +75,8 @@ class AudioStream:
 
 @dataclass(frozen=True, slots=True)
 class VideoStream:
-    """One picture track; `rotation` is in degrees clockwise, `attached_picture` marks a cover."""
+    """One picture track; `rotation` is in degrees clockwise, `attached_picture` marks a cover, `pixel_aspect` is the
+    width of a pixel divided by its height."""
 
     index: int
     codec: str
@@ -87,6 +88,34 @@ class VideoStream:
     rotation: int
     attached_picture: bool
     duration_s: float | None
+    pixel_aspect: float = 1.0
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height as a viewer shows it: turned upright, with square pixels."""
+        width = max(1, round(self.width * self.pixel_aspect))
+        return (self.height, width) if self.rotation in (90, 270) else (width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Any track, as the file names it; `kind` is `audio`, `video`, `subtitle`, `data` or `attachment`."""
+
+    index: int
+    kind: str
+    codec: str | None
+    decodes: bool
+    language: str | None
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One chapter mark of a file."""
+
+    start_s: float
+    end_s: float
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +131,8 @@ class Media:
     video: tuple[VideoStream, ...]
     tags: dict[str, str]
     duration_estimated: bool = False
+    tracks: tuple[Track, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
 
     @property
     def picture(self) -> VideoStream | None:
@@ -177,6 +208,8 @@ def read_answer(found: dict[str, Any], size_bytes: int) -> Media | Meaning:
         video=video,
         tags={key: _clean(value) for key, value in found["tags"].items() if key in TAGS and _clean(value)},
         duration_estimated=guessed and not all(stream.codec.startswith("pcm_") for stream in audio),
+        tracks=tuple(_track(track) for track in found["tracks"]),
+        chapters=tuple(_chapter(chapter) for chapter in found["chapters"]),
     )
 
 
@@ -209,6 +242,26 @@ def _unplayable(tracks: list[dict[str, Any]], said: list[tuple[str, str]]) -> Me
     return CORRUPT if tracks else NO_AUDIO
 
 
+def _track(track: dict[str, Any]) -> Track:
+    language = _clean(track["language"])[:40]
+    return Track(
+        index=int(track["index"]),
+        kind=_word(track["kind"]),
+        codec=_word(track["codec"]) if "codec" in track else None,
+        decodes=bool(track["decodes"]),
+        language=None if language in ("", "und") else language,
+        title=_clean(track["title"])[:100] or None,
+    )
+
+
+def _chapter(chapter: dict[str, Any]) -> Chapter:
+    return Chapter(
+        start_s=_number(chapter["start_s"]) or 0.0,
+        end_s=_number(chapter["end_s"]) or 0.0,
+        title=_clean(chapter["title"]),
+    )
+
+
 def _audio(track: dict[str, Any]) -> AudioStream:
     channels, layout = int(track["channels"]), str(track["layout"])
     if layout.endswith(" channels"):
@@ -236,6 +289,7 @@ def _video(track: dict[str, Any]) -> VideoStream:
         rotation=int(track["rotation"]),
         attached_picture=bool(track["attached_picture"]),
         duration_s=_number(track.get("duration_s")),
+        pixel_aspect=min(10.0, max(0.1, _number(track["pixel_aspect"]) or 1.0)),
     )
 
 

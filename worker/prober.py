@@ -17,6 +17,8 @@ import av.logging
 
 #: Give up on a track that yields no frame after this many packets, and on the file after this many in all.
 TRACK_PACKETS, FILE_PACKETS = 64, 4000
+#: Chapters worth telling.
+MOST_CHAPTERS = 500
 #: MP4 boxes on the way to the table that names each track's encryption.
 CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
 #: Sample entries of encrypted tracks (common encryption, FairPlay, Audible).
@@ -61,9 +63,18 @@ def describe(container: Any, found: dict[str, Any]) -> None:  # noqa: ANN401 - P
     found["duration_s"] = None if container.duration is None else container.duration / av.time_base
     found["bit_rate"] = container.bit_rate
     found["tags"] = {key[:40].lower(): value[:500] for key, value in list(container.metadata.items())[:64]}
+    found["chapters"] = [
+        {
+            "start_s": float(chapter["start"] * chapter["time_base"]),
+            "end_s": float(chapter["end"] * chapter["time_base"]),
+            "title": chapter["metadata"].get("title", "")[:500],
+        }
+        for chapter in container.chapters()[:MOST_CHAPTERS]
+    ]
     for stream in container.streams:
         codec = stream.codec_context
         track: dict[str, Any] = {"index": stream.index, "kind": stream.type, "decodes": False}
+        track |= {name: stream.metadata.get(name, "")[:100] for name in ("language", "title")}
         if stream.duration is not None and stream.time_base is not None:
             track["duration_s"] = float(stream.duration * stream.time_base)
         found["tracks"].append(track)
@@ -72,6 +83,7 @@ def describe(container: Any, found: dict[str, Any]) -> None:  # noqa: ANN401 - P
         track |= {"codec": codec.codec.canonical_name, "bit_rate": codec.bit_rate, "profile": codec.profile}
         if stream.type == "video":
             track["attached_picture"] = bool(stream.disposition & av.stream.Disposition.attached_pic)
+            track["pixel_aspect"] = float(stream.sample_aspect_ratio or 1)
             track["fps"] = 0.0 if track["attached_picture"] else float(stream.average_rate or stream.base_rate or 0)
 
 

@@ -46,6 +46,8 @@ export function addLines(shown, lines) {
 }
 
 const playable = (output) => /^(audio|video)\//.test(output.content_type);
+/** Only this server shows pages, each in a sandbox; other storage has them saved. */
+const isPage = ({ content_type: type, url }) => type.startsWith("text/html") && new URL(url, location.href).origin === location.origin;
 const section = (name, content) => html`<section class="card" aria-label=${name}><h2>${name}</h2>${content}</section>`;
 
 /** The page; `then` receives the job that came of a cancel or a retry. */
@@ -58,7 +60,7 @@ export function jobPage(then) {
     <p class="quiet">${words(job.status)} · ${job.type} · <code>${job.id}</code>${
       job.retry_of ? html` · <a href="#/jobs/${job.retry_of}">the try before</a>` : nothing}</p>
     ${error ? failure(error) : nothing}
-    ${keyed(job.id, [errorCard(job), lifeCard(job), outputsCard(), loudnessCard(job), childrenCards(then), logCard(), detailsCard(job)])}
+    ${keyed(job.id, [errorCard(job), lifeCard(job), outputsCard(), loudnessCard(job), findingsCard(job), childrenCards(then), logCard(), detailsCard(job)])}
   </main>`;
 }
 
@@ -111,11 +113,12 @@ function outputsCard() {
   const current = outputs.find((output) => output.name === playing);
   return !outputs.length ? nothing : section("Finished files", html`
     ${current ? player(current, outputs.find((output) => output.content_type.startsWith("image/"))) : nothing}
-    ${peaks ? html`<spool-waveform .peaks=${peaks} .player=${document.querySelector(".player")}></spool-waveform>` : nothing}
+    ${peaks && current ? html`<spool-waveform .peaks=${peaks} .player=${document.querySelector(".player")}></spool-waveform>` : nothing}
     <ul class="outputs">${outputs.map((output) => html`<li>
       <strong>${output.name}</strong><small>${output.content_type} · ${bytes(output.size_bytes)}</small>
       ${playable(output) && output !== current
         ? html`<button class="quiet" aria-label="Play ${output.name}" @click=${() => play(output.name)}>Play</button>` : nothing}
+      ${isPage(output) ? html`<a href=${output.url} target="_blank" rel="noopener">Open<span class="hidden"> ${output.name}</span></a>` : nothing}
       <a href=${output.url} download>Download<span class="hidden"> ${output.name}</span></a></li>`)}</ul>`);
 }
 
@@ -150,6 +153,13 @@ function loudnessCard({ result }) {
         ${columns.map(([, facts]) => cell(facts[key], digits))}</tr>`)}</tbody>
     </table></div>
     ${(result.warnings ?? []).map((warning) => html`<p class="warning">${warning}</p>`)}`);
+}
+
+/** What a report found, problems first. */
+function findingsCard({ result }) {
+  if (!result?.findings) return nothing;
+  const said = result.findings.map(({ weight, message }) => html`<p class=${weight === "problem" ? "bad" : "warning"}>${message}</p>`);
+  return section("What to do", said.length ? said : html`<p class="quiet">Nothing stands out.</p>`);
 }
 
 function childrenCards(then) {

@@ -101,9 +101,10 @@ def segments_of(key: str) -> list[str]:
     return segments
 
 
-def disposition(filename: str) -> str:
-    """The header by which a browser names a download (RFC 6266), whatever the name holds."""
+def disposition(filename: str, *, inline: bool = False) -> str:
+    """The header by which a browser saves a file under its name (RFC 6266), whatever that holds; or shows it."""
     plain = "".join(
         letter if letter.isascii() and letter.isprintable() and letter not in '"\\/%' else "_" for letter in filename
     )
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+    kind = "inline" if inline else "attachment"
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

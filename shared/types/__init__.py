@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from pydantic import BaseModel
 
 from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
 from shared.types.collect import CollectParams
 from shared.types.edit import EditParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
+from shared.types.report import QualityReport, ReportParams
+from shared.types.thumbnail import ThumbnailParams
 
 __all__ = [
     "JOB_TYPES",
@@ -22,6 +27,9 @@ __all__ = [
     "JobType",
     "OutputSpec",
     "Params",
+    "QualityReport",
+    "ReportParams",
+    "ThumbnailParams",
     "is_url",
 ]
 
@@ -38,6 +46,8 @@ class JobType:
     stall_s: float
     max_failures: int = 2
     on_child_failure: Literal["fail", "continue"] = "fail"
+    #: The JSON files it makes, each with the model whose schema is published.
+    documents: Mapping[str, type[BaseModel]] = field(default_factory=dict)
 
 
 JOB_TYPES: dict[str, JobType] = {
@@ -66,6 +76,23 @@ JOB_TYPES: dict[str, JobType] = {
             params=EditParams,
             stages=("downloading", "editing", "encoding", "uploading"),
             timeout_s=3600,
+            stall_s=120,
+        ),
+        JobType(
+            name="report",
+            title="Look at a recording: what is right, what is not, and what to do",
+            params=ReportParams,
+            stages=("downloading", "analyzing", "uploading"),
+            timeout_s=3600,
+            stall_s=120,
+            documents={"report.json": QualityReport},
+        ),
+        JobType(
+            name="thumbnail",
+            title="Make pictures of a picture, a film or a sound",
+            params=ThumbnailParams,
+            stages=("downloading", "rendering", "uploading"),
+            timeout_s=1800,
             stall_s=120,
         ),
         JobType(

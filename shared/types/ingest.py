@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from shared.presets import PRESETS
+from shared.presets import PRESET_CHOICE, one_preset
 from shared.text import plain
 from shared.types.base import JobParams, OutputSpec, Params
 
@@ -14,14 +14,8 @@ from shared.types.base import JobParams, OutputSpec, Params
 class Mastering(Params):
     """What finished files to make of a recording."""
 
-    preset: str = Field(
-        default="podcast",
-        description="Loudness target by name.",
-        json_schema_extra={
-            "oneOf": [
-                {"const": one.name, "title": f"{one.title}, {one.target_lufs:g} LUFS"} for one in PRESETS.values()
-            ]
-        },
+    preset: Annotated[str, AfterValidator(one_preset)] = Field(
+        default="podcast", description="Loudness target by name.", json_schema_extra=PRESET_CHOICE
     )
     target_lufs: Annotated[float, Field(ge=-40, le=-5)] | None = Field(
         default=None, description="Integrated loudness in LUFS, instead of the preset's."
@@ -44,13 +38,6 @@ class Mastering(Params):
         le=86_400,
         description="Where in a video the poster is taken, in seconds; a tenth in when left out.",
     )
-
-    @field_validator("preset")
-    @classmethod
-    def _preset_exists(cls, value: str) -> str:
-        if value not in PRESETS:
-            raise ValueError(f"there is no preset {value!r}; choose one of {', '.join(PRESETS)}")
-        return value
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

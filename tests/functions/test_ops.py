@@ -180,3 +180,12 @@ def test_the_secret_is_made_once_and_for_its_owner_only(api, tmp_path):
 def subclasses(kind: type) -> set[type]:
     """Every class below one."""
     return {kind for child in kind.__subclasses__() for kind in {child, *subclasses(child)}}
+
+
+def test_the_schemas_of_documents_are_published(api):
+    """A client reads `report.json` by the schema that the API gives."""
+    types = {kind["name"]: kind for kind in api.http.get("/api/job-types").json()["items"]}
+    schema = types["report"]["documents"]["report.json"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert {"loudness", "clipping", "stereo", "findings"} <= set(schema["required"])
+    assert types["ingest"]["documents"] == {}

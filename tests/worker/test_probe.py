@@ -171,8 +171,9 @@ def test_a_killed_prober_is_no_fault_of_the_file(run, recordings, tmp_path, monk
 def test_facts_of_a_wrong_kind_are_refused(field) -> None:
     """Numbers are numbers and names are names."""
     track = {"index": 0, "kind": "audio", "decodes": True, "codec": "aac", "sample_rate": 48_000, "channels": 2,
-             "layout": "stereo", "bit_rate": None}  # fmt: skip
+             "layout": "stereo", "bit_rate": None, "language": "", "title": ""}  # fmt: skip
     found = {"protected": False, "error": None, "said": [], "format": "mp3", "tags": {}, "tracks": [track]}
+    found["chapters"] = []
     assert isinstance(probing.read_answer(json.loads(json.dumps(found)), 1), Media)
     track[field] = "../../etc/passwd"
     with pytest.raises(ValueError, match=r"passwd"):
