@@ -125,7 +125,8 @@ _MATCHES = """
 (:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type) AND (NOT :top OR parent_id IS NULL)
 AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
 AND (:since IS NULL OR created_at >= :since)
-AND (:text IS NULL OR instr(lower(COALESCE(name, '') || ' ' || COALESCE(params ->> 'title', '') || ' ' || id), lower(:text)))
+AND (:text IS NULL
+  OR instr(lower(COALESCE(name, '') || ' ' || COALESCE(params ->> 'title', '') || ' ' || id), lower(:text)))
 """
 #: Newest first, out of a window of at most 2,000 rows.
 LIST = {
