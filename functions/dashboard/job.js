@@ -120,12 +120,15 @@ function loudnessCard({ result }) {
     ${(result.warnings ?? []).map((warning) => html`<p class="warning">${warning}</p>`)}`);
 }
 
+/** A part by the name that its parent gave it; a bare number is none. */
+const part = (job) => (/\D/.test(job.child_key ?? "") ? job.child_key : title(job));
+
 /** Its parts: a small picture of what comes after what, then each phase as a list. */
 function partsCard(then) {
   const phases = PHASES.map((phase) => [phase, state.job.children.filter((child) => child.phase === phase)]).filter(([, jobs]) => jobs.length);
   if (!phases.length) return nothing;
   return [section("Parts", html`<ol class="graph">${phases.map(([phase, jobs]) => html`<li><b>${words(phase)}</b><ul>
-      ${jobs.map((job) => html`<li class=${job.status}><a href="#/jobs/${job.id}">${dot(job.status)}<span>${title(job)}</span></a>${bar(job)}</li>`)}</ul></li>`)}</ol>`),
+      ${jobs.map((job) => html`<li class=${job.status}><a href="#/jobs/${job.id}">${dot(job.status)}<span>${part(job)}</span></a>${bar(job)}</li>`)}</ul></li>`)}</ol>`),
     phases.map(([phase, jobs]) => html`<section aria-label="Parts: ${phase}"><h2>${words(phase)} <small>${jobs.length}</small></h2>${jobTable(jobs, then)}</section>`)];
 }
 

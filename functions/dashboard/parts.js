@@ -59,7 +59,7 @@ export const jobTable = (jobs, then, onTick = null) => html`<table class="jobs $
 
 function jobRow(job, then, onTick) {
   const ran = between(job.started_at, job.completed_at);
-  const about = [words(job.status), job.type, job.phase, ...job.tags];
+  const about = [words(job.status), job.type, job.phase, /\D/.test(job.child_key ?? "") ? job.child_key : "", ...job.tags];
   const moving = job.status === "running" && !job.cancelling;
   return html`<tr data-id=${job.id}>
     ${onTick ? html`<td class="tick"><input type="checkbox" aria-label="Select ${title(job)}" .checked=${state.selected.has(job.id)} @change=${() => onTick(job)}></td>` : nothing}

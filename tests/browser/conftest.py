@@ -127,11 +127,11 @@ def operator(browser: Browser, queue: Spool) -> Iterator[Screen]:
 
 @pytest.fixture(scope="session")
 def long_talk(tmp_path_factory: pytest.TempPathFactory, recordings: Any) -> Path:
-    """Ten minutes of two people talking: long enough that its job can be watched."""
+    """Five minutes of two people talking: long enough that its job can be watched."""
     path = tmp_path_factory.mktemp("talk") / "long talk.wav"
     with wave.open(str(recordings.speech)) as source, wave.open(str(path), "wb") as made:
         made.setparams(source.getparams())
         frames = source.readframes(source.getnframes())
-        for _ in range(20):
+        for _ in range(10):
             made.writeframes(frames)
     return path

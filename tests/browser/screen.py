@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, sync_playwright
 
 #: How long a test waits for what must happen before it calls it a failure, in ms.
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 _FLAGS = [

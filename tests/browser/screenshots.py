@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -66,7 +67,7 @@ def _work(running: Spool, page: Page) -> dict[str, tuple[str, str]]:
         for phase, key in (("core", "host"), ("core", "guest"), ("post", "mix"))
     ]
     family = running.submit(type="flow", params={}, children=children, tags=["season 2"])["id"]
-    running.submit(run_at="2099-01-01T00:00:00Z", tags=["later"])
+    running.submit(run_at=f"{datetime.now(UTC) + timedelta(hours=9):%Y-%m-%dT%H:%M:%SZ}", tags=["tonight"])
     for preset in ("youtube", "ebu-r128", "spotify"):
         running.submit(params={"source": source, "preset": preset, "title": f"Two people talk, for {preset}"})
     page.goto(f"{running.dev.url}/dashboard")

@@ -98,7 +98,7 @@ def test_a_page_carries_nothing_inline(site, path):
 def test_a_module_imports_only_files_that_exist(site, name):
     """Imports are relative paths, resolved as a browser does without a build step."""
     text = (FOLDER / name).read_text()
-    for found in re.findall(r"""(?:import|from)\s*["']([^"']+)["']""", text):
+    for found in re.findall(r"""(?<!["'])\b(?:import|from)\s*["']([^"']+)["']""", text):
         assert found.startswith(("./", "../")), f"{found} needs a build step"
         path = posixpath.normpath(posixpath.join("/dashboard", posixpath.dirname(name), found))
         assert site.get(path).status_code == 200, path
