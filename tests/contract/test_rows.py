@@ -33,12 +33,12 @@ class Counted:
         self.waiting = 0
 
     def fill(self, waiting: int) -> None:
-        """Let this many jobs wait, made by one statement."""
+        """Let at least this many jobs wait, made by one statement."""
         missing = waiting - self.waiting
-        if missing:
+        if missing > 0:
             text = re.sub(r":status \|\| i", f"'waiting-{waiting}-' || i", FILL)
             self.store._run([Statement(text, {"count": missing, "status": "pending"})])
-        self.waiting = waiting
+        self.waiting = max(waiting, self.waiting)
 
     def count(self, verb) -> tuple[int, int, int]:
         """What a verb costs: requests, rows read, rows written."""
