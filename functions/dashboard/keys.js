@@ -3,7 +3,6 @@
 import { show } from "./dialog.js";
 import { tick } from "./list.js";
 import { compare } from "./listen.js";
-import { state } from "./state.js";
 import { html } from "./vendor/lit-html/lit-html.js";
 
 const KEYS = [
@@ -62,7 +61,7 @@ export function listen(pause) {
     const { target, key } = event;
     const typing = target.closest("input:not([type=checkbox]), textarea, select, dialog");
     const itsOwn = key === " " && target.closest("button, a, summary, input, audio, video, .log");
-    if (typing || itsOwn || state.dialog || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (typing || itsOwn || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (act(key, pause) !== false) event.preventDefault();
   });
 }
