@@ -73,7 +73,7 @@ class Spool:
 @contextmanager
 def spool(folder: Path, *options: str, **settings: str) -> Iterator[Spool]:
     """A `spool dev` in a folder of its own."""
-    dev = start_dev(folder, *options, **settings)
+    dev = start_dev(folder, *options, SPOOL_RATE_LIMIT="10000", **settings)
     store = LocalJobStore(folder / ".spool" / "spool.db")
     try:
         with httpx2.Client(base_url=dev.url, timeout=60) as api:
