@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop demo dev test outage hostile model chaos crash plants check check-infra deploy rehearse bench lock clean
+.PHONY: setup tools aws interop browser screenshots demo dev test outage hostile model chaos crash plants check check-infra deploy rehearse bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -50,7 +50,18 @@ demo: setup
 dev: setup
 	@$(BIN)/spool dev
 
-test: setup tools interop
+# The pages are tested in Debian's own Chromium; nothing is downloaded from anywhere else.
+browser: setup
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; \
+	  else echo "No Chromium: the tests of the pages will be skipped. Install it, as root with: apt-get install chromium"; fi
+
+# Every page in light and dark, on a desktop and on a phone; three of them go into docs/images, for the README.
+screenshots: setup browser
+	@$(BIN)/python -m tests.browser.screenshots
+
+test: setup tools interop browser
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The database away for one minute and for ten, and lost in a silent network for two, with the settings of production.

@@ -67,6 +67,8 @@ OPERATIONS = (
               answers={200: UploadView}, scope="write"),
     Operation("POST", "/api/uploads/{id}/complete", uploads.complete, "End an upload", answers={200: AssetView},
               scope="write"),
+    Operation("GET", "/api/assets/{id}", uploads.show, "Read an upload, and where its bytes are",
+              answers={200: AssetView}),
     Operation("DELETE", "/api/assets/{id}", uploads.delete, "Delete an upload", answers={204: "Deleted"},
               scope="write"),
     Operation("GET", "/api/events", events.live, "Follow jobs as Server-Sent Events", query=LiveQuery,

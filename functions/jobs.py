@@ -71,7 +71,14 @@ async def show(call: Call[JobQuery, None]) -> Response:
 def list_(call: Call[JobListQuery, None]) -> Response:
     """Jobs, newest first."""
     query, secret = call.query, call.context.secret
-    where = JobFilter(status=query.status, type=query.type, parent_id=query.parent_id, tag=query.tag)
+    where = JobFilter(
+        status=query.status,
+        type=query.type,
+        parent_id=query.parent_id,
+        tag=query.tag,
+        text=query.text,
+        since=None if query.since is None else ms(query.since),
+    )
     before = None if query.cursor is None else seq_at(query.cursor, secret)
     page = call.store.list(where, limit=query.limit, before_seq=before)
     cursor = None if page.next_seq is None else signed(page.next_seq, secret)

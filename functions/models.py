@@ -147,6 +147,10 @@ class JobListQuery(Query):
         default=None, description="A parent's id, or `none` for the top level."
     )
     tag: Tag | None = None
+    text: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain)] | None = Field(
+        default=None, description="Part of the name, the title or the id; capitals do not matter."
+    )
+    since: AwareDatetime | None = Field(default=None, description="Created then or later: ISO 8601 with a zone.")
     limit: int = Field(default=50, ge=1, le=200)
     cursor: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="`next_cursor` of the page before."
@@ -178,3 +182,4 @@ class StatsQuery(Query):
     """How far back the statistics reach."""
 
     hours: int = Field(default=24, ge=1, le=720)
+    count_to: int = Field(default=2000, ge=1, le=2000, description="How far jobs that wait are counted; each is read.")

@@ -75,7 +75,7 @@ class WorkerView(View):
 
 
 class StatsView(View):
-    """The queue at a glance. Ended jobs are those of the last `hours` hours; unfinished ones are counted to 2,000."""
+    """The queue at a glance. Ended jobs are those of the last `hours` hours; waiting ones are counted to `count_to`."""
 
     at: str = Time
     hours: int
@@ -107,7 +107,7 @@ def readyz(call: Call[NoQuery, None]) -> Response:
 
 def stats(call: Call[StatsQuery, None]) -> Response:
     """The queue at a glance."""
-    return answer(stats_view(call.store.stats(hours=call.query.hours), call.query.hours))
+    return answer(stats_view(call.store.stats(hours=call.query.hours, count_to=call.query.count_to), call.query.hours))
 
 
 def metrics(call: Call[NoQuery, None]) -> Response:

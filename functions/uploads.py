@@ -17,6 +17,8 @@ from shared.store.protocol import Asset
 
 #: Time to begin sending; an upload that has begun may take as long as it needs.
 _BEGIN_S = 3600
+#: A link to an upload outlives a long listen, and little more.
+_LINK_S = 3600
 
 
 def begin(call: Call[NoQuery, UploadRequest]) -> Response:
@@ -42,6 +44,17 @@ def resume(call: Call[NoQuery, None]) -> Response:
         raise Conflict("This upload is already complete; it cannot be written twice.")
     parts = call.storage.missing_parts(asset.key, size_bytes=asset.size_bytes, expires_s=_BEGIN_S)
     return answer(_where(call, asset, _begin_parts(call, asset) if parts is None else parts))
+
+
+def show(call: Call[NoQuery, None]) -> Response:
+    """An upload, with an address where its bytes are for a while."""
+    asset = _asset(call)
+    if asset.state != "ready":
+        return answer(asset_view(asset))
+    url = call.storage.download_url(
+        asset.key, filename=asset.filename, content_type=asset.content_type, expires_s=_LINK_S
+    )
+    return answer(asset_view(asset, call.absolute(url)))
 
 
 def complete(call: Call[NoQuery, None]) -> Response:

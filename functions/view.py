@@ -168,6 +168,7 @@ class AssetView(View):
     state: AssetState
     sha256: str | None
     created_at: str = Time
+    url: str | None = Field(default=None, description="Signed, and ends; left out until the upload is complete.")
 
 
 def iso(at_ms: int) -> str:
@@ -258,10 +259,12 @@ def part_view(part: UploadPart) -> UploadPartView:
     )
 
 
-def asset_view(asset: Asset) -> AssetView:
-    """An upload as its owner sees it."""
+def asset_view(asset: Asset, url: str | None = None) -> AssetView:
+    """An upload as its owner sees it, at `url` when that was asked for."""
     assert asset.state != "deleting"
+    found = {} if url is None else {"url": url}
     return AssetView(
+        **found,
         asset=asset.id,
         filename=asset.filename,
         content_type=asset.content_type,

@@ -6,15 +6,15 @@ export const token = {
 };
 
 export class ApiError extends Error {
-  /** `status` is 0 when nothing answered. */
-  constructor(message, status = 0) {
+  /** `status` is 0 when nothing answered; `errors` name fields, where the answer did. */
+  constructor(message, status = 0, errors = []) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, errors });
   }
 }
 
-/** One request; resolves to the JSON of the answer. */
-export async function call(method, path, body, headers = {}) {
+/** One request; resolves to the JSON of the answer. A patient one waits when the server says that it is too busy. */
+export async function call(method, path, body, { headers = {}, patient = false } = {}) {
   const sent = { Accept: "application/json", ...headers };
   if (token.get()) sent.Authorization = `Bearer ${token.get()}`;
   if (body) sent["Content-Type"] = "application/json";
@@ -22,9 +22,13 @@ export async function call(method, path, body, headers = {}) {
   const answer = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), signal }).catch(() => {
     throw new ApiError("The server does not answer; check that it runs.");
   });
-  if (answer.ok) return answer.json();
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  if (patient && answer.status === 429) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * (Number(answer.headers.get("Retry-After")) || 1)));
+    return call(method, path, body, { headers, patient });
+  }
   const problem = await answer.json().catch(() => ({}));
-  throw new ApiError(problem.detail ?? `The server answered ${answer.status} ${answer.statusText}.`, answer.status);
+  throw new ApiError(problem.detail ?? `The server answered ${answer.status} ${answer.statusText}.`, answer.status, problem.errors);
 }
 
 /** A new job, tried again when the answer is lost: the key lets the second request find the first one's. */
@@ -32,7 +36,7 @@ export async function make(path, body) {
   const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
   for (let left = 2; ; left -= 1) {
     try {
-      return await call("POST", path, body, { "Idempotency-Key": key });
+      return await call("POST", path, body, { headers: { "Idempotency-Key": key } });
     } catch (error) {
       if (error.status !== 0 || left === 0) throw error;
       await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -51,7 +55,9 @@ export async function history(id, after) {
 }
 
 /** Announce a file by its name, send its bytes where the answer says, resolve to its asset id. */
-export async function upload(file, name, onProgress) {
+export async function upload(file, onProgress) {
+  // File names hold spaces and signs of many kinds; the API takes those that print.
+  const name = file.name.replace(/\p{Z}/gu, " ").replace(/\p{C}/gu, "");
   const content_type = file.type.split(";")[0].trim() || "application/octet-stream";
   const { asset, upload: target, parts } = await call("POST", "/api/uploads", { filename: name, content_type, size_bytes: file.size });
   if (!parts) await send(target, file, (sent) => onProgress(sent, file.size));

@@ -9,6 +9,7 @@ const place = document.getElementById("new");
 const open = (jobs) => location.assign(jobs.length === 1 ? `/dashboard#/jobs/${jobs[0].id}` : "/dashboard");
 
 onUpdate(() => render(state.link === "locked" ? tokenForm() : [createCard(open), notice()], place));
+update();
 loadTypes().catch((error) => {
   if (error.status === 401) update({ link: "locked" });
   else render(failure(error.message), place);

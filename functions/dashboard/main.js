@@ -1,35 +1,42 @@
 // The dashboard: start reading here. A route, what it needs from the API, what is drawn, and how it stays live.
 
-import { call } from "./api.js";
-import { createCard, loadTypes } from "./create.js";
-import { title, words } from "./format.js";
-import { addLines, followLog, jobPage, loadJob } from "./job.js";
+import { begin, loadTypes } from "./create.js";
+import { dialogView, settleDialog } from "./dialog.js";
+import { title } from "./format.js";
+import { jobPage, loadJob } from "./job.js";
+import { listen } from "./keys.js";
+import { noteSpeed } from "./life.js";
+import { listPage, loadList, loadStats } from "./list.js";
 import { follow } from "./live.js";
-import { dot, failure, header, jobTable, notice, tokenForm } from "./parts.js";
-import { onUpdate, state, update } from "./state.js";
+import { addLines, followLog } from "./log.js";
+import { loadDraft, newPage } from "./new.js";
+import { header, notice, tokenForm } from "./parts.js";
+import { now, onUpdate, state, tell, update } from "./state.js";
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 
-const PAGE = 25;
-const ALWAYS = ["running", "pending", "completed", "failed"];
-
-// --- Where we are: #/, #/?status=failed&cursor=…, #/jobs/ID
-
-function readRoute() {
-  const [path, query] = location.hash.slice(1).split("?");
-  state.route = { id: path.match(/^\/jobs\/([\w-]+)$/)?.[1], query: new URLSearchParams(query) };
-  state.list = { items: null, next: null, error: "" };
-  update();
-}
+// --- Where we are: #/, #/?status=failed&cursor=…, #/new?type=…, #/jobs/ID
 
 let arrived = false;
 
+function readRoute() {
+  const [path, query] = location.hash.slice(1).split("?");
+  const id = path.match(/^\/jobs\/([\w-]+)$/)?.[1] ?? null;
+  const before = state.route;
+  state.route = { page: id ? "job" : path === "/new" ? "new" : "list", id, query: new URLSearchParams(query) };
+  // Another filter keeps the rows until the new ones are there, so that the page does not jump.
+  if (before.page !== state.route.page) Object.assign(state, { list: { items: null, next: null, error: "" }, draft: null });
+  Object.assign(state, { selected: new Set(), dialog: null });
+  if (state.route.page !== before.page || state.route.id !== before.id) arrived = true;
+  update();
+}
+
 function go() {
   readRoute();
-  arrived = true;
   refresh();
 }
 
 const open = (job) => location.assign(`#/jobs/${job.id}`);
+const openAll = (jobs) => (jobs.length === 1 ? open(jobs[0]) : location.assign("#/"));
 
 // --- What it needs
 
@@ -42,76 +49,44 @@ function refresh() {
   return (reading = load().finally(() => (reading = null)));
 }
 
+const LOADS = {
+  list: ({ query }) => [loadStats(), loadList(query)],
+  job: ({ id }) => [loadJob(id), state.stats ? null : loadStats()], // the counts bring the server's clock
+  new: ({ query }) => [loadDraft(query)],
+};
+
 async function load() {
   try {
-    await Promise.all([loadStats(), loadTypes(), state.route.id ? loadJob(state.route.id) : loadList(state.route.query)]);
+    await Promise.all([loadTypes(), ...LOADS[state.route.page](state.route)]);
+    update({ asOf: now() });
     return "ok";
   } catch (error) {
     const link = { 0: "unreachable", 401: "locked" }[error.status];
     if (link) update({ link });
+    else if (!error.status) throw error;
     return link ?? "ok";
-  }
-}
-
-async function loadStats() {
-  const stats = await call("GET", "/api/stats");
-  update({ stats, skew: Date.parse(stats.at) - Date.now() });
-}
-
-/** The top level, or all jobs in one state. */
-async function loadList(query) {
-  const wanted = new URLSearchParams([...query, ["limit", PAGE], ...(query.has("status") ? [] : [["parent_id", "none"]])]);
-  try {
-    const { items, next_cursor: next } = await call("GET", `/api/jobs?${wanted}`);
-    if (state.route.query === query) update({ list: { items, next, error: "" } });
-  } catch (error) {
-    update({ list: { ...state.list, error: error.message } });
-    throw error;
   }
 }
 
 // --- What is drawn
 
+const PAGES = {
+  list: () => listPage(refresh),
+  job: () => jobPage((job) => (job.id === state.route.id ? refresh() : open(job))),
+  new: () => newPage(open),
+};
+
 function page() {
-  const main = state.link === "locked" ? html`<main>${tokenForm()}</main>`
-    : state.route.id ? jobPage((job) => (job.id === state.route.id ? refresh() : open(job)))
-    : listPage(state.list, state.route.query);
-  return [header(), main, notice()];
+  const main = state.link === "locked" ? html`<main>${tokenForm()}</main>` : PAGES[state.route.page]();
+  return [header(pause), main, notice(), dialogView(), dropping ? html`<p class="dropping">Drop to start a job</p>` : nothing];
 }
 
-const listPage = ({ items, next, error }, query) => html`<main>
-  <h1 class="hidden" tabindex="-1">Jobs</h1>
-  ${createCard((jobs) => (jobs.length === 1 ? open(jobs[0]) : refresh()))}
-  ${tabs(query.get("status"))}
-  ${error ? failure(error) : nothing}
-  ${items === null ? html`<p class="empty">${error ? nothing : "Loading the jobs…"}</p>` : items.length ? jobTable(items, refresh) : empty(query)}
-  <nav class="pages" aria-label="Older and newer jobs">
-    ${query.has("cursor") ? html`<a href=${listLink(query, null)}>← Newest</a>` : html`<span></span>`}
-    ${next ? html`<a href=${listLink(query, next)}>Older →</a>` : nothing}
-  </nav>
-</main>`;
-
-function tabs(current) {
-  const counts = state.stats?.states ?? {};
-  const names = Object.keys(counts).filter((name) => counts[name] || ALWAYS.includes(name) || name === current);
-  const tab = (name, link, content) => html`<a href=${link} aria-current=${name === current ? "page" : nothing}>${content}</a>`;
-  return html`<nav class="tabs" aria-label="Jobs by state; ended ones of the last 24 hours are counted">
-    ${tab(null, "#/", "All")}
-    ${names.map((name) => tab(name, `#/?status=${name}`, html`${dot(name)}${words(name)} <b>${counts[name]}</b>`))}</nav>`;
-}
-
-const empty = (query) => html`<p class="empty">${query.has("cursor") ? "There are no older jobs."
-  : query.has("status") ? `No job is ${words(query.get("status")).toLowerCase()}.`
-  : "No jobs yet. Drop a recording above and it appears here."}</p>`;
-
-function listLink(query, cursor) {
-  const kept = [...query].filter(([name]) => name !== "cursor");
-  return `#/?${new URLSearchParams(cursor ? [...kept, ["cursor", cursor]] : kept)}`;
-}
+const HEADINGS = { list: () => "Jobs", new: () => "New job", job: () => (state.job?.view ? title(state.job.view) : "Job") };
 
 function draw() {
   followLog(() => render(page(), document.body));
-  const job = state.route.id ? state.job?.view : null;
+  settleDialog();
+  const job = state.route.page === "job" ? state.job?.view : null;
   const percent = job?.status === "running" && job.progress !== null ? `${Math.floor(job.progress)} % ` : "";
   const heading = arrived && document.querySelector("h1");
   if (heading) {
@@ -119,31 +94,73 @@ function draw() {
     window.scrollTo(0, 0);
     heading.focus({ preventScroll: true });
   }
-  document.title = `${job ? percent + title(job) : "Jobs"} · Spool`;
+  document.title = `${percent}${HEADINGS[state.route.page]()} · Spool`;
 }
 
 // --- How it stays live
 
 let refreshTimer = null;
+let missed = false;
+
+function pause() {
+  update({ paused: !state.paused, asOf: now() });
+  if (!state.paused) refresh();
+}
 
 function onEvent(line) {
+  if (state.paused) return;
   if (state.route.id && state.job?.id === line.job_id) addLines(state.job, [line]);
-  update();
+  update({ asOf: now() });
   if (line.kind !== "state") return;
-  refreshTimer ??= setTimeout(() => {
+  if (document.hidden) missed = true;
+  else refreshTimer ??= setTimeout(() => {
     refreshTimer = null;
     refresh();
   }, 300);
 }
 
 function onJob(changes) {
+  if (state.paused) return;
   const shown = [...(state.list.items ?? []), ...(state.job?.children ?? []), state.job?.view];
   for (const job of shown) if (job?.id === changes.id) Object.assign(job, changes);
+  if (state.job?.view?.id === changes.id) noteSpeed(state.job, state.job.view);
+  update({ asOf: now() });
+}
+
+/** A tab that nobody sees asks for nothing; it catches up when it is looked at. */
+function seen() {
+  if (document.hidden || !missed) return;
+  missed = false;
+  refresh();
+}
+
+// --- A recording dropped anywhere is a job
+
+let dropping = false;
+
+function hover(event, over) {
+  if (![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
+  event.preventDefault();
+  dropping = over;
   update();
+}
+
+function drop(event) {
+  hover(event, false);
+  const files = [...(event.dataTransfer?.files ?? [])];
+  if (!files.length) return;
+  tell(`Sending ${files.map((file) => file.name).join(", ")}…`);
+  begin(null, files, openAll).then((error) => error && tell(error));
 }
 
 onUpdate(draw);
 readRoute();
 window.addEventListener("hashchange", go);
+document.addEventListener("visibilitychange", seen);
+document.addEventListener("dragover", (event) => hover(event, true));
+document.addEventListener("dragleave", (event) => event.relatedTarget || hover(event, false));
+document.addEventListener("drop", drop);
 setInterval(update, 1000); // ages and durations move
-follow({ onEvent, onJob, refresh, onLink: (link) => update({ link }) });
+setInterval(() => state.link === "live" && !state.paused && !document.hidden && refresh(), 30_000); // workers beat that often
+listen(pause);
+follow({ onEvent, onJob, refresh: () => (state.paused ? Promise.resolve("ok") : refresh()), onLink: (link) => update({ link }) });

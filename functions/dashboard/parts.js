@@ -1,13 +1,19 @@
 // Pieces that more than one page shows.
 
 import { call, make, token } from "./api.js";
+import { show } from "./dialog.js";
 import { BAD, TERMINAL, between, duration, moment, progressText, since, span, standing, title, words } from "./format.js";
-import { state, tell } from "./state.js";
+import { state, tell, update } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 
 export const dot = (status) => html`<span class="dot ${status}" aria-hidden="true"></span>`;
 export const failure = (sentence) => html`<p class="card problem" role="alert">${sentence}</p>`;
+export const section = (name, content, look = "") => html`<section class="card ${look}" aria-label=${name}><h2>${name}</h2>${content}</section>`;
+
+/** Grey lines where something is about to be, so that nothing jumps when it comes. */
+export const skeleton = (lines) => html`<div class="card skeleton" role="status" aria-label="Loading">
+  ${Array.from({ length: lines }, () => html`<span></span>`)}</div>`;
 
 /** One piece per stage: done, moving, to come. The moving one swings while its share is unknown. */
 export function bar(job) {
@@ -21,12 +27,14 @@ export function bar(job) {
     ${pieces.map((value) => html`<progress aria-hidden="true" max="100" value=${value}></progress>`)}</span>`;
 }
 
+/** What can be done with a job now: cancel, retry, or nothing. */
+export const verbFor = (job) => (BAD.has(job.status) ? "retry" : TERMINAL.has(job.status) || job.cancelling ? null : "cancel");
+
 /** Cancel or retry, whichever makes sense; `then` receives the job that came of it. */
 export function actions(job, then) {
-  const button = (verb, look) => html`<button class=${look} aria-label="${words(verb)} ${title(job)}"
+  const verb = verbFor(job);
+  return !verb ? nothing : html`<button class=${verb === "cancel" ? "quiet" : ""} aria-label="${words(verb)} ${title(job)}"
     @click=${(event) => act(event.currentTarget, job, verb, then)}>${words(verb)}</button>`;
-  if (BAD.has(job.status)) return button("retry", "");
-  return TERMINAL.has(job.status) || job.cancelling ? nothing : button("cancel", "quiet");
 }
 
 async function act(button, job, verb, then) {
@@ -43,22 +51,25 @@ async function act(button, job, verb, then) {
   }
 }
 
-/** Rows of jobs; `then` as for `actions`. */
-export const jobTable = (jobs, then) => html`<table class="jobs">
-  <thead><tr><th>Job</th><th>Progress</th><th>Age</th><th>Ran</th><th>Attempt</th><th><span class="hidden">Steps</span></th></tr></thead>
-  <tbody>${repeat(jobs, (job) => job.id, (job) => jobRow(job, then))}</tbody>
+/** Rows of jobs; `then` as for `actions`; with `onTick(job)` each row has a box to tick. */
+export const jobTable = (jobs, then, onTick = null) => html`<table class="jobs ${onTick ? "ticked" : ""}">
+  <thead><tr>${onTick ? html`<th class="tick"><span class="hidden">Select</span></th>` : nothing}<th class="what">Job</th><th>Progress</th>
+    <th class="figure">Age</th><th class="figure">Ran</th><th class="figure">Attempt</th><th class="steps"><span class="hidden">Steps</span></th></tr></thead>
+  <tbody>${repeat(jobs, (job) => job.id, (job) => jobRow(job, then, onTick))}</tbody>
 </table>`;
 
-function jobRow(job, then) {
+function jobRow(job, then, onTick) {
   const ran = between(job.started_at, job.completed_at);
-  const about = [words(job.status), job.type, job.phase, ...job.tags];
+  const about = [words(job.status), job.type, job.phase, /\D/.test(job.child_key ?? "") ? job.child_key : "", ...job.tags];
   const moving = job.status === "running" && !job.cancelling;
-  return html`<tr>
-    <td class="name">${dot(job.cancelling ? "retrying" : job.status)}
-      <div><a href="#/jobs/${job.id}">${title(job)}</a><small>${about.filter(Boolean).join(" · ")}</small></div></td>
+  return html`<tr data-id=${job.id}>
+    ${onTick ? html`<td class="tick"><input type="checkbox" aria-label="Select ${title(job)}" .checked=${state.selected.has(job.id)} @change=${() => onTick(job)}></td>` : nothing}
+    <td class="name"><div>${dot(job.cancelling ? "retrying" : job.status)}
+      <span><a href="#/jobs/${job.id}">${title(job)}</a><small>${about.filter(Boolean).join(" · ")}</small></span></div></td>
     <td class="standing">
       <span class=${["failed", "dead_letter"].includes(job.status) ? "bad" : ""} title=${standing(job)}>${standing(job)}</span>
-      ${moving ? html`<small>${progressText(job)}</small>` : nothing}${bar(job)}</td>
+      ${moving ? html`<small>${progressText(job)}</small>` : nothing}${bar(job)}
+      ${job.children?.total ? html`<button class="inline" @click=${() => showParts(job, then)}>Show ${job.children.total} parts</button>` : nothing}</td>
     <td class="figure" data-label="Age"><time datetime=${job.created_at} title=${moment(job.created_at)}>${span(since(job.created_at))}</time></td>
     <td class="figure" data-label="Ran">${ran === null ? "–" : duration(ran)}</td>
     <td class="figure" data-label="Attempt">${job.attempt || "–"}</td>
@@ -66,17 +77,48 @@ function jobRow(job, then) {
   </tr>`;
 }
 
-const LINKS = {
-  connecting: "Connecting", live: "Live", polling: "Updates every 2 s", unreachable: "Server unreachable, retrying", locked: "Token needed",
-};
+/** The children of a row, over the list. */
+async function showParts(job, then) {
+  let jobs = null;
+  show(title(job), () => (jobs ? jobTable(jobs, then) : skeleton(3)));
+  try {
+    jobs = (await call("GET", `/api/jobs/${job.id}/children`)).items;
+  } catch (error) {
+    tell(error.message);
+  }
+  update();
+}
 
-export const header = () => html`<header class="top">
+const LINKS = {
+  connecting: "Connecting", live: "Live", polling: "Updates every 2 s", unreachable: "Not connected", locked: "Token needed",
+};
+const clock = (ms) => new Date(ms).toLocaleTimeString([], { hourCycle: "h23" });
+
+export const header = (pause) => html`<header class="top">
   <a class="brand" href="/"><img src="/dashboard/icon.svg" alt="" width="26" height="26">Spool</a>
-  <nav aria-label="Pages"><a href="/dashboard#/">Jobs</a><a href="/docs">API</a></nav>
-  <span class="link ${state.link}" role="status">${LINKS[state.link]}</span>
-</header>`;
+  <nav aria-label="Pages"><a href="/dashboard#/" aria-current=${state.route.page === "list" ? "page" : nothing}>Jobs</a><a href="/dashboard#/new"
+    aria-current=${state.route.page === "new" ? "page" : nothing}>New job</a><a href="/docs">API</a></nav>
+  <span class="link ${state.paused ? "paused" : state.link}"><span role="status">${state.paused ? "Paused" : LINKS[state.link]}</span>
+    ${state.asOf && (state.paused || state.link === "unreachable") ? html`<small>as of ${clock(state.asOf)}</small>` : nothing}</span>
+  ${pause ? html`<button class="quiet icon" aria-pressed=${state.paused} @click=${pause}>${state.paused ? "Resume" : "Pause"}</button>` : nothing}
+  <button class="quiet icon" aria-label="Light or dark" title="Light or dark" @click=${turn}>◐</button>
+</header>
+${state.link === "unreachable" ? html`<p class="stale" role="alert">The server does not answer${
+  state.asOf ? html`; what you see is as of ${clock(state.asOf)}` : nothing}. This page goes on by itself when it is back.</p>` : nothing}`;
 
 export const notice = () => html`<div class="notice" role="status">${state.notice ? html`<p>${state.notice}</p>` : nothing}</div>`;
+
+// --- Light and dark: as the system has it, until somebody says otherwise
+
+const root = document.documentElement;
+const keptTheme = () => localStorage.getItem("spool.theme");
+if (keptTheme()) root.dataset.theme = keptTheme();
+
+function turn() {
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("spool.theme", root.dataset.theme);
+}
 
 export const tokenForm = () => html`<form class="card token" @submit=${keepToken}>
   <h2>This Spool asks for a token</h2>

@@ -1,13 +1,19 @@
 // What the page knows, in one object. Change it through `update`, and what is seen follows.
 
 export const state = {
-  route: { id: null, query: new URLSearchParams() },
+  route: { page: "list", id: null, query: new URLSearchParams() },
   link: "connecting", // connecting | live | polling | unreachable | locked
+  paused: false,
+  asOf: null, // when what is shown was last known to be true, by the server's clock
   notice: "",
   types: null, // job types by name
   stats: null,
   list: { items: null, next: null, error: "" },
+  selected: new Set(), // ids of ticked rows
+  groups: [], // jobs that ended badly, by their error
+  dialog: null, // {title, body, confirm, then}: see dialog.js
   job: null, // what job.js loaded for the job page
+  draft: null, // what new.js is filling in
   skew: 0, // the server's clock minus ours, in ms
 };
 
@@ -38,4 +44,10 @@ export function tell(notice) {
   clearTimeout(noticeTimer);
   noticeTimer = setTimeout(() => update({ notice: "" }), 8000);
   update({ notice });
+}
+
+/** Put text on the clipboard and say so; where the browser refuses, the text itself is shown. */
+export function copy(text, what) {
+  const done = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error("no clipboard"));
+  done.then(() => tell(`${what} copied.`), () => tell(text));
 }

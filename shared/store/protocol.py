@@ -75,12 +75,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows; None means any. `parent_id` may be the word `none`: top level only."""
+    """Which jobs a list shows; None means any. `parent_id` may be the word `none`: top level only.
+
+    `text` is looked for in names, titles and ids, without regard to case; `since` is milliseconds UTC of creation.
+    """
 
     status: Status | None = None
     type: str | None = None
     parent_id: str | None = None
     tag: str | None = None
+    text: str | None = None
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The queue at a glance. Unfinished jobs are counted to 1,001 per state; finished ones come from the tally."""
+    """The queue at a glance. Unfinished jobs are counted as far as was asked; finished ones come from the tally."""
 
     at: int
     unfinished: dict[tuple[str, Status], int]
@@ -293,8 +298,8 @@ class JobStore(Protocol):
     def running(self) -> Sequence[Job]:
         """Every running job, for live views."""
 
-    def stats(self, *, hours: int = 24) -> Stats:
-        """Counts, ages and the tally of the last hours."""
+    def stats(self, *, hours: int = 24, count_to: int = 2000) -> Stats:
+        """Counts, ages and the tally of the last hours; of jobs that wait, at most `count_to` are read."""
 
     # --- assets --------------------------------------------------------------------------------------------
     def add_asset(self, asset: Asset) -> Asset:

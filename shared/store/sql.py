@@ -194,6 +194,8 @@ class SqlJobStore(ABC):
             "status": where.status,
             "type": where.type,
             "tag": where.tag,
+            "text": where.text,
+            "since": where.since,
             "limit": limit + 1,
         }
         filtered = where != JobFilter()
@@ -299,11 +301,11 @@ class SqlJobStore(ABC):
         """Every running job."""
         return [Job.from_row(row) for row in self._read([Statement(sql.RUNNING)])[0]]
 
-    def stats(self, *, hours: int = 24) -> Stats:
-        """Counts, ages and the tally of the last hours."""
+    def stats(self, *, hours: int = 24, count_to: int = 2000) -> Stats:
+        """Counts, ages and the tally of the last hours; of jobs that wait, at most `count_to` are read."""
         counts, oldest, tallies, workers = self._read(
             [
-                Statement(sql.UNFINISHED),
+                Statement(sql.UNFINISHED, {"most": count_to}),
                 Statement(sql.OLDEST_PENDING, {"types": names_json(JOB_TYPES)}),
                 Statement(sql.TALLIES, {"hours": hours}),
                 Statement(sql.WORKERS),
@@ -618,9 +620,10 @@ def _last_lines(claim: Claim, lines: Sequence[Line], word: str) -> list[Statemen
 
 def _placed(page: Sequence[Row], head: Sequence[Row]) -> tuple[Job, ...]:
     """Jobs with their place in the queue, counted to a hundred."""
-    places = {row["id"]: place for place, row in enumerate(head)}
+    queue = sorted(tuple(one) for row in head for one in json.loads(row["first"]))[:101]
+    places = {seq: place for place, (_, seq) in enumerate(queue)}
     jobs = (Job.from_row(row) for row in page)
-    return tuple(replace(job, ahead=places.get(job.id, 101)) if job.status is Status.PENDING else job for job in jobs)
+    return tuple(replace(job, ahead=places.get(job.seq, 101)) if job.status is Status.PENDING else job for job in jobs)
 
 
 def _owned(rows: Sequence[Row], worker_id: str) -> list[Owned]:

@@ -85,11 +85,12 @@ SELECT j.*,
     SELECT SUM(slots) FROM worker WHERE seen_at > {NOW} - 90000) END AS queue_slots
 FROM job AS j WHERE j.id = :id
 """
-#: The first jobs of the queue in the order in which they will be claimed, for the positions of a whole list.
+#: The first jobs of each type's queue, for the positions of a whole list. As JSON, because a join would read each
+#: of them a second time and a sort a third.
 HEAD = """
-SELECT j.id FROM json_each(:types) AS k JOIN job AS j ON j.seq IN (
-  SELECT seq FROM job WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 101)
-ORDER BY j.priority DESC, j.seq LIMIT 101
+SELECT (SELECT json_group_array(json_array(-priority, seq)) FROM (
+  SELECT priority, seq FROM job WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 101)
+) AS first FROM json_each(:types) AS k
 """
 ROW = "SELECT * FROM job WHERE id = :id"
 CHILDREN = "SELECT * FROM job WHERE parent_id = :id"
@@ -123,15 +124,19 @@ _WINDOWS = {
 _MATCHES = """
 (:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type) AND (NOT :top OR parent_id IS NULL)
 AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+AND (:since IS NULL OR created_at >= :since)
+AND (:text IS NULL
+  OR instr(lower(COALESCE(name, '') || ' ' || COALESCE(params ->> 'title', '') || ' ' || id), lower(:text)))
 """
 #: Newest first, out of a window of at most 2,000 rows.
 LIST = {
     name: f"SELECT * FROM (SELECT * FROM {window} ORDER BY seq DESC LIMIT 2000) WHERE {_MATCHES} LIMIT :limit"
     for name, window in _WINDOWS.items()
 }
-#: Where the window ends, for a page that came out short.
+#: Where the window ends, for a page that came out short; of a full one nothing more is read.
 LIST_END = {
-    name: f"SELECT seq FROM {window} ORDER BY seq DESC LIMIT 1 OFFSET 1999" for name, window in _WINDOWS.items()
+    name: f"SELECT seq FROM {window} ORDER BY seq DESC LIMIT (SELECT COUNT(*) < :limit FROM ({LIST[name]})) OFFSET 1999"
+    for name, window in _WINDOWS.items()
 }
 EVENTS_OF_JOB = """
 SELECT * FROM event WHERE job_id = :id AND id > :after AND level IN (SELECT value FROM json_each(:levels))
@@ -143,9 +148,9 @@ SELECT * FROM event WHERE id > :after AND level IN (SELECT value FROM json_each(
 LAST_EVENT = "SELECT COALESCE(MAX(id), 0) AS id FROM event"
 UNFINISHED = f"""
 SELECT type, status, COUNT(*) AS jobs FROM (
-  SELECT * FROM (SELECT type, 'pending' AS status FROM job INDEXED BY job_pending WHERE status = 'pending' LIMIT 2000)
+  SELECT * FROM (SELECT type, 'pending' AS status FROM job INDEXED BY job_pending WHERE status = 'pending' LIMIT :most)
   UNION ALL SELECT type, 'running' FROM job INDEXED BY job_running WHERE status = 'running'
-  UNION ALL SELECT * FROM (SELECT type, status FROM job INDEXED BY job_held WHERE status IN {_HELD} LIMIT 2000))
+  UNION ALL SELECT * FROM (SELECT type, status FROM job INDEXED BY job_held WHERE status IN {_HELD} LIMIT :most))
 GROUP BY type, status
 """
 OLDEST_PENDING = f"""

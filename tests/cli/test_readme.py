@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: The examples of docs/edit.md and docs/operating.md need files and databases of their own, and have tests of their own.
+#: The examples of docs/edit.md and docs/operating.md need files or a database of their own, and have their own tests.
 PAGES = [ROOT / name for name in ("README.md", "docs/report.md", "docs/thumbnail.md")]
 BLOCKS = [
     block for page in PAGES for block in re.findall(r"<!-- executed -->\n```sh\n(.*?)```", page.read_text(), re.DOTALL)

@@ -225,6 +225,26 @@ def test_lists_filter_by_status_and_type(api):
     assert items(api, status="failed") == []
 
 
+def test_lists_find_text_in_names_titles_and_ids(api):
+    """Capitals do not matter, and signs that SQL reads as wildcards are letters like any other."""
+    named = api.submit(params={"source": "https://example.org/Ärger_100%.mp3"})["id"]
+    titled = api.submit(params={"source": "https://example.org/b.mp3", "title": "Sunday Talk"})["id"]
+    assert [job["id"] for job in items(api, text="Ärger")] == [named]
+    assert [job["id"] for job in items(api, text="_100%")] == [named]
+    assert [job["id"] for job in items(api, text="sunday")] == [titled]
+    assert [job["id"] for job in items(api, text=titled.upper())] == [titled]
+    assert items(api, text="100_") == []
+
+
+def test_lists_begin_at_a_time(api):
+    """`since` is the first moment of creation that counts, in any zone."""
+    first, second = api.submit(), api.submit()
+    assert [job["id"] for job in items(api, since="2000-01-01T00:00:00+02:00")] == [second["id"], first["id"]]
+    assert second["id"] in [job["id"] for job in items(api, since=second["created_at"])]
+    assert items(api, since="2999-01-01T00:00:00Z") == []
+    problem(api.http.get("/api/jobs", params={"since": "2000-01-01T00:00:00"}), 422, "invalid", "since")
+
+
 def test_a_job_that_has_not_started_can_be_changed(api):
     """Priority, tags and run_at change; what is left out stays."""
     url = f"/api/jobs/{api.submit(tags=['a'])['id']}"

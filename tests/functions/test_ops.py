@@ -67,6 +67,14 @@ def test_a_database_that_is_gone_is_a_503_with_a_sentence(settings_for, storage,
     store.close()
 
 
+def test_waiting_jobs_are_counted_as_far_as_asked(api):
+    """A page that shows `100+` reads a hundred rows and no more."""
+    for _ in range(4):
+        api.submit()
+    counts = [api.http.get("/api/stats", params={"count_to": most}).json()["states"]["pending"] for most in (2, 4, 9)]
+    assert counts == [2, 4, 4]
+
+
 def test_statistics_count_what_happened(api):
     """States, types, failures and percentiles of real jobs."""
     api.submit()

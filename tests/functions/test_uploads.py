@@ -287,3 +287,15 @@ def put_scope(url: str) -> dict:
         "server": ("localhost", 8000), "client": ("127.0.0.1", 1),
         "headers": [(b"host", b"localhost:8000"), (b"content-type", b"audio/wav")],
     }  # fmt: skip
+
+
+def test_a_finished_upload_can_be_read_by_its_owner(api):
+    """`GET /api/assets/{id}` signs an address; before the bytes are there it says so and has none."""
+    asset, target = api.announce(WAV)
+    before = api.http.get(f"/api/assets/{asset}").json()
+    assert (before["state"], "url" in before) == ("uploading", False)
+    assert api.http.request(target["method"], target["url"], content=WAV, headers=target["headers"]).status_code == 201
+    after = api.http.get(f"/api/assets/{asset}").json()
+    assert (after["state"], after["filename"]) == ("ready", "talk.wav")
+    assert api.http.get(after["url"], headers={"Range": "bytes=0-3"}).content == WAV[:4]
+    problem(api.http.get("/api/assets/unknown"), 404, "not_found")

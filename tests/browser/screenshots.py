@@ -1,0 +1,88 @@
+"""`make screenshots`: every page in light and dark, on a desktop and on a phone, of a Spool with real work in it.
+
+All go into build/screenshots; the three that the README shows also into docs/images.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Spool, spool
+from tests.browser.screen import DESKTOP, PATIENCE_MS, PHONE, chromium, screen
+from tests.media.recordings import Recordings
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build" / "screenshots"
+IMAGES = ROOT / "docs" / "images"
+#: What the README shows: a picture's name there, and where it comes from.
+SHOWN = {"dashboard.png": "jobs-light-desktop", "job.png": "job-light-desktop", "phone.png": "job-dark-phone"}
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def main() -> None:
+    """Make them all."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        spool(Path(folder), SPOOL_HEARTBEAT_S="0.5") as running,
+        chromium() as browser,
+    ):
+        with screen(browser, running.dev.url) as visitor:
+            pages = _work(running, visitor.open("/"))
+        for scheme in ("light", "dark"):
+            for size, viewport in (("desktop", DESKTOP), ("phone", PHONE)):
+                with screen(browser, running.dev.url, color_scheme=scheme, viewport=viewport) as visitor:
+                    for name, (path, words) in pages.items():
+                        page = visitor.open(path)
+                        expect(page.get_by_text(words).first).to_be_visible()
+                        page.wait_for_function("!document.querySelector('.skeleton, .link.connecting')")
+                        page.screenshot(path=FOLDER / f"{name}-{scheme}-{size}.png")
+                        page.screenshot(path=FOLDER / f"{name}-{scheme}-{size}-full.png", full_page=True)
+                        page.close()
+    for name, source in SHOWN.items():
+        shutil.copyfile(FOLDER / f"{source}.png", IMAGES / name)
+    print(f"{len(list(FOLDER.glob('*.png')))} pictures are in {FOLDER.relative_to(ROOT)}")  # noqa: T201 - a command
+
+
+def _work(running: Spool, page: Page) -> dict[str, tuple[str, str]]:
+    """Real jobs of several kinds, and the addresses of the pages with words that are on each."""
+    recordings = Recordings()
+    made = {}
+    for name, path in {"talk": recordings.speech, "film": recordings.video, "bad": recordings.silent_video}.items():
+        page.goto(running.dev.url)
+        page.set_input_files(".drop input", path)
+        ended = page.get_by_text("What to do") if name == "bad" else page.get_by_role("region", name="Finished files")
+        expect(ended).to_be_visible()
+        made[name] = page.url.removeprefix(running.dev.url)
+    source = running.jobs()[-1]["params"]["source"]
+    part = {"type": "ingest", "params": {"source": source}}
+    children = [
+        part | {"phase": phase, "child_key": key}
+        for phase, key in (("core", "host"), ("core", "guest"), ("post", "mix"))
+    ]
+    family = running.submit(type="flow", params={}, children=children, tags=["season 2"])["id"]
+    running.submit(run_at=f"{datetime.now(UTC) + timedelta(hours=9):%Y-%m-%dT%H:%M:%SZ}", tags=["tonight"])
+    for preset in ("youtube", "ebu-r128", "spotify"):
+        running.submit(params={"source": source, "preset": preset, "title": f"Two people talk, for {preset}"})
+    page.goto(f"{running.dev.url}/dashboard")
+    expect(page.get_by_text("season 2")).to_be_visible()
+    return {
+        "landing": ("/", "Drop a recording here"),
+        "jobs": ("/dashboard", "season 2"),
+        "job": (made["talk"], "True peak"),
+        "video": (made["film"], "True peak"),
+        "failed": (made["bad"], "Where the cause is"),
+        "errors": ("/dashboard#/?status=failed", "By error"),
+        "family": (f"/dashboard#/jobs/{family}", "Parts"),
+        "new": ("/dashboard#/new", "Ceiling"),
+    }
+
+
+if __name__ == "__main__":
+    main()
