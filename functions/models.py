@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.job import Level, Phase, Status
 from shared.text import plain
@@ -33,6 +33,13 @@ def _link(url: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s]*)?", url):
         raise ValueError("must be an http(s) URL without a user name")
     return plain(url)
+
+
+def _dated(text: str) -> str:
+    """Bare numbers are refused: whether they count seconds or milliseconds is anybody's guess."""
+    if re.fullmatch(r"[-+.\d]*[eE]?[-+.\d]*", text):
+        raise ValueError("must be ISO 8601 with a zone, such as 2026-11-22T10:00:00Z")
+    return text
 
 
 JobTypeName = Annotated[str, AfterValidator(_job_type), Field(json_schema_extra={"enum": list(JOB_TYPES)})]
@@ -150,7 +157,9 @@ class JobListQuery(Query):
     text: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain)] | None = Field(
         default=None, description="Part of the name, the title or the id; capitals do not matter."
     )
-    since: AwareDatetime | None = Field(default=None, description="Created then or later: ISO 8601 with a zone.")
+    since: Annotated[AwareDatetime, BeforeValidator(_dated)] | None = Field(
+        default=None, description="Created then or later: ISO 8601 with a zone."
+    )
     limit: int = Field(default=50, ge=1, le=200)
     cursor: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="`next_cursor` of the page before."

@@ -117,7 +117,7 @@ def used_bytes(place: Path, enough: int) -> int:
                             break
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # gone, or something else is in its place: nothing of the job's
             continue
         except OSError:  # locked, or too deep for a path: whoever hides files has too many of them
             return _UNKNOWN_BYTES

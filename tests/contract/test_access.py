@@ -52,7 +52,8 @@ def test_a_name_has_two_live_keys_at_most(store):
     key(store, "another")
     store.revoke_key(first.id)
     key(store)
-    assert [one.live for one in store.api_keys() if one.name == "studio"] == [False, True, True]
+    # Keys of one millisecond have no order.
+    assert sorted(one.live for one in store.api_keys() if one.name == "studio") == [False, True, True]
 
 
 def test_the_same_key_added_twice_is_one(store):
@@ -204,4 +205,4 @@ def test_an_admitted_queue_answers_as_the_queue_does(store):
     assert full.list(JobFilter(), limit=10) == store.list(JobFilter(), limit=10)
     assert full.patch(full.children(owned.id)[0].id, priority=3).priority == 3
     assert full.cancel(owned.id).status is Status.CANCELLED
-    assert full.retry(owned.id).status is Status.WAITING_CHILDREN
+    assert full.retry(owned.id)[0].status is Status.WAITING_CHILDREN

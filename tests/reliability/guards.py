@@ -399,14 +399,6 @@ GUARDS = (
         "tests/worker/test_probe.py::test_tags_in_an_older_encoding_are_no_reason_to_refuse",
     ),
     Guard(
-        9,
-        "a client that goes away is no fault of the server",
-        "functions/call.py",
-        "    except ClientDisconnect:",
-        "    except ZeroDivisionError:",
-        "tests/hostile/test_sockets.py::test_a_client_that_goes_away_half_way_is_no_error",
-    ),
-    Guard(
         7,
         "waiting jobs are found by their partial index",
         MIGRATION,

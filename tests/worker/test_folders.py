@@ -51,6 +51,13 @@ def test_what_a_folder_takes_of_the_disk_is_counted(tmp_path) -> None:
     assert used_bytes(tmp_path, 1) < 1 << 20, "it stops when it has seen enough"
 
 
+def test_a_file_where_the_folder_was_takes_nothing(tmp_path) -> None:
+    """Somebody else's disk is at fault then, not the recording: found by chaos as a permanent failure."""
+    (tmp_path / "work").write_text("in the way")
+    assert used_bytes(tmp_path / "work", 1 << 40) == 0
+    assert used_bytes(tmp_path / "work" / "job" / "1", 1 << 40) == 0
+
+
 def test_a_folder_that_cannot_be_looked_into_counts_as_full(tmp_path) -> None:
     """Nothing can be hidden in folders deeper than a path may be long."""
     here = os.open(tmp_path, os.O_RDONLY)

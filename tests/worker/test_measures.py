@@ -7,10 +7,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from shared.job import new_id
 from shared.store.protocol import ClaimRequest
 from tests.worker.stand import PATIENCE_S, Program, submit, until
 from tests.worker.test_loop import OTHER, ended, stand, store  # noqa: F401 - fixtures
+from worker import heartbeat
+
+
+@pytest.fixture(autouse=True)
+def _an_idle_worker_tells_at_once(monkeypatch) -> None:
+    """Without work it is heard of every 30 s, which is long to wait for a count."""
+    monkeypatch.setattr(heartbeat, "IDLE_S", 0.2)
 
 
 def heard(store, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:  # noqa: F811 - a fixture
