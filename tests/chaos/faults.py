@@ -148,7 +148,8 @@ class Chaos:
 
     def fill_disk(self) -> None:
         """For a while nothing that a worker writes may grow beyond a few kilobytes."""
-        if part := self._victim():
+        part = self._victim()
+        if part and self._place.worker_id(part):  # one that only begins ends at once, and may
             seconds = self._chance.uniform(1.0, 4.0)
             pid, free = part.process.pid, resource.prlimit(part.process.pid, resource.RLIMIT_FSIZE)
             self._spared[part.name] = time.monotonic() + seconds

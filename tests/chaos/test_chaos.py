@@ -19,7 +19,9 @@ from tests.chaos.run import Run, figures
 from tests.real.sqld import Sqld
 
 SECONDS = float(os.environ.get("CHAOS_S", "20"))
-SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
+#: The short form does the same every time, as the model test does; the long one looks for what is new.
+_CHOSEN = 940_228 if "CHAOS_S" not in os.environ else random.SystemRandom().randrange(1, 1_000_000)
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or _CHOSEN
 
 
 @pytest.mark.media
