@@ -15,6 +15,11 @@ from shared.store.sql import SqlJobStore
 
 def run_backup(settings: Settings, path: Path) -> Copied:
     """Copy the queue into a new file and prove the copy. Raises `CommandError`."""
+    database = Path(settings.database_url.removeprefix("sqlite:///"))
+    if settings.database_url.startswith("sqlite:///") and not database.exists():
+        raise CommandError(
+            f"There is no queue at {database}. Go to the folder in which Spool runs, or set SPOOL_DATABASE_URL.", USAGE
+        )
     try:
         return back_up(get_job_store(settings), path)
     except Conflict as error:

@@ -287,6 +287,8 @@ def summary(name: str, job: JobView) -> list[str]:
     lines += [f"  Note: {_warning(warning)}" for warning in result.get("warnings") or ()]
     for found in result.get("findings") or ():
         lines.append(f"  {'To mend' if found['weight'] == 'problem' else 'To consider'}: {found['message']}")
+    if (children := job["children"]) and children["failed"]:
+        lines.append(f"  {children['failed']} of its {children['total']} parts ended badly: spool show {job['id']}")
     return lines
 
 

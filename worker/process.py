@@ -327,7 +327,7 @@ class Processes:
             if self._stop.reason is None and not self._closed:
                 child.await_start()
             self._stop.check()
-        except BaseException:
+        except BaseException:  # raised again: whatever ends the start leaves no program behind
             child.__exit__(None, None, None)
             raise
         return child

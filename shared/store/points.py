@@ -21,7 +21,7 @@ def with_store_points(kind: type[Adapter]) -> type[Adapter]:
     made = with_points(kind, ("_run", "_read"), lambda method: f"{caller_among(VERBS)}.{_KINDS[method]}")
     transaction = getattr(kind, "_transaction", None)
     if transaction is not None:
-        made._transaction = lambda *args: _committing(transaction(*args), args[-1])  # type: ignore[attr-defined]
+        made._transaction = lambda *args: _committing(transaction(*args), args[-1])  # type: ignore[attr-defined]  # only one kind has it
     return made
 
 

@@ -67,7 +67,7 @@ def callers_of(verb: str) -> list[str]:
 
 
 def _storage_moves(module: ast.Module) -> tuple[str, ...]:
-    assignments = {node.targets[0].id: node.value for node in module.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]
+    assignments = {node.targets[0].id: node.value for node in module.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]  # plain names
     return tuple(ast.literal_eval(assignments["_MOVES"]))
 
 

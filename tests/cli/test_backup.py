@@ -41,5 +41,11 @@ def test_what_is_no_backup_is_a_sentence(lone_spool: Spool, tmp_path: Path):
     ran = lone_spool("restore", "notes.txt")
     assert ran.code == 2
     assert "is no backup of Spool" in ran.err
-    assert lone_spool("backup", "queue.db").code == 2
-    assert not (tmp_path / "queue.db").exists()
+
+
+def test_where_no_queue_is_there_is_nothing_to_copy(lone_spool: Spool, tmp_path: Path):
+    """The usual slip is the wrong folder: the sentence says so, and no empty queue is left behind."""
+    ran = lone_spool("backup", "queue.db")
+    assert ran.code == 2
+    assert "There is no queue at .spool/spool.db" in ran.err
+    assert list(tmp_path.iterdir()) == []

@@ -99,6 +99,13 @@ def test_a_summary_gives_loudness_before_and_after():
     ]
 
 
+def test_a_summary_does_not_hide_parts_that_ended_badly():
+    """A job that goes on without them is completed; whoever sent it wants to know all the same."""
+    job = DONE | {"id": "0199", "children": {"total": 3, "done": 2, "failed": 1}}
+    assert summary("list.m3u", job)[-1] == "  1 of its 3 parts ended badly: spool show 0199"
+    assert "badly" not in str(summary("list.m3u", DONE | {"children": {"total": 3, "done": 3, "failed": 0}}))
+
+
 def test_a_summary_of_a_failure_is_its_sentence_and_the_way_to_its_log():
     """The error's own message, not its code."""
     error = {

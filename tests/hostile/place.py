@@ -190,7 +190,7 @@ class Place:
         environment = kept | {f"SPOOL_{key}": str(value) for key, value in settings.items()}
         if not name:
             subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-            return Part("", None, Path())  # type: ignore[arg-type]
+            return Part("", None, Path())  # type: ignore[arg-type]  # it has ended
         log = self.folder / f"{name}.log"
         with log.open("w") as stderr:
             process = subprocess.Popen(

@@ -152,7 +152,7 @@ def test_while_secrets_change_over_both_verify(store, receiver, courier) -> None
 
 
 @pytest.mark.parametrize("answer", [500, 404, 302, 429, 0], ids=["500", "404", "a redirect", "429", "none"])
-def test_what_is_not_taken_is_sent_again_with_the_same_id(store, receiver, courier, answer) -> None:  # noqa: F811
+def test_what_is_not_taken_is_sent_again_with_the_same_id(store, receiver, courier, answer) -> None:  # noqa: F811 - fixtures
     """After a pause with jitter; redirects are not followed."""
     job = finished(store, receiver.url())
     receiver.answers = [answer]
