@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.crash import around
 from shared.errors import JobFailure, NotFound, Unavailable
 from shared.job import Output
 from shared.types import is_url
 from worker.fetch import fetch_url
+from worker.ffmpeg import SOURCE_NAME
 
 if TYPE_CHECKING:
     from worker.run import Run
@@ -25,6 +27,14 @@ class Finished:
     name: str
     content_type: str
     facts: dict[str, Any]
+
+
+def source_path(run: Run, folder: str = "in") -> Path:
+    """Where a source will lie: alone in a folder of its own, under a name of ours."""
+    place = run.work / folder
+    with around("source.folder"):
+        place.mkdir(exist_ok=True)
+    return place / SOURCE_NAME
 
 
 def fetch_source(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import mutagen
 import pytest
 
 from shared.errors import JobFailure
-from shared.job import Output
+from tests.flow.conftest import Done
 from tests.media import judges, signals
 from tests.media.fixtures import Notes
 from tests.media.recordings import Recordings
 from worker import delivery, encoders, examine, mp3
-from worker.pipelines import PIPELINES, ingest
+from worker.pipelines import ingest
 from worker.probe import probe
 from worker.run import Run
 from worker.stop import Reason, Stopped
@@ -34,39 +35,13 @@ EVERY_SOUND: tuple[dict[str, Any], ...] = (
 MP3 = ({"format": "mp3", "bitrate_kbps": 128},)
 
 
-@dataclasses.dataclass
-class Made:
-    """What a job made: its result, its outputs, and where they were saved."""
-
-    result: dict[str, Any]
-    outputs: dict[str, Output]
-    files: dict[str, Path]
-
-
 @pytest.fixture
-def mastered(run: Run, tmp_path: Path) -> Callable[..., Made]:
-    """Uploads a file, runs the stages on it, and saves the outputs."""
-
-    def made(source: Path, **params: Any) -> Made:
-        asset = f"asset-{source.name.partition('.')[0]}"
-        run.storage.put(source, f"uploads/{asset}", content_type="audio/wav", progress=lambda _done, _total: None)
-        attempt = dataclasses.replace(run, job=dataclasses.replace(run.job, params={"source": asset} | params))
-        pipeline = PIPELINES["ingest"]
-        state = pipeline.begin(attempt)
-        for stage in pipeline.stages:
-            stage.work(attempt, state)
-        result, outputs = pipeline.result(state)
-        files = {}
-        for output in outputs:
-            files[output.name] = tmp_path / "saved" / output.name
-            files[output.name].parent.mkdir(exist_ok=True)
-            run.storage.fetch(output.key, files[output.name], lambda _done, _total: None)
-        return Made(json.loads(json.dumps(result)), {output.name: output for output in outputs}, files)
-
-    return made
+def mastered(perform) -> Callable[..., Done]:
+    """Masters a file: `mastered(path, **params)`."""
+    return partial(perform, "ingest")
 
 
-def heard(made: Made, run: Run) -> None:
+def heard(made: Done, run: Run) -> None:
     """Both judges hear every file: loudness and peak as asked, duration as the source's."""
     target, ceiling = made.result["target_lufs"], made.result["ceiling_dbtp"]
     for name, facts in made.result["after"].items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from shared.crash import around
 from shared.job import Output
 from shared.types import EditParams
 from shared.types.edit import PEAKS
@@ -18,11 +17,10 @@ from worker.editing.rendering import listen, render_whole
 from worker.editing.state import EditState
 from worker.editing.steps import Steps
 from worker.editing.takes import about, shows_picture, takes_of
-from worker.ffmpeg import SOURCE_NAME
 from worker.peaks import write_peaks
 from worker.probe import probe
 from worker.run import Pipeline, Run, Stage
-from worker.transfer import Finished, fetch_sources, store_files
+from worker.transfer import Finished, fetch_sources, source_path, store_files
 
 
 def begin(run: Run) -> EditState:
@@ -30,10 +28,7 @@ def begin(run: Run) -> EditState:
     params = EditParams.model_validate(run.job.params)
     paths = {}
     for number, source in enumerate(dict.fromkeys(params.named.values())):
-        folder = run.work / f"in-{number}"
-        with around("source.folder"):
-            folder.mkdir(exist_ok=True)
-        paths[source] = folder / SOURCE_NAME
+        paths[source] = source_path(run, f"in-{number}")
     return EditState(params=params, paths=paths, engine=run.engine.version)
 
 

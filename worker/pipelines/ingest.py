@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.crash import around
 from shared.errors import JobFailure
 from shared.job import Output
 from shared.presets import PRESETS
@@ -18,13 +17,13 @@ from shared.types import IngestParams, OutputSpec
 from worker.delivery import Delivery, Master, Source
 from worker.encoders import Encoding, encoding, mix_for
 from worker.examine import damage, examine, is_deep, native_mix, plays_everywhere, refuse_unmasterable, seeks_exactly
-from worker.ffmpeg import SOURCE_NAME, input_args, tags, transcode
+from worker.ffmpeg import input_args, tags, transcode
 from worker.loudness import Measured, silences
 from worker.meter import Mix
 from worker.peaks import write_peaks
 from worker.probe import AudioStream, Media, VideoStream
 from worker.run import Pipeline, Run, Stage
-from worker.transfer import Finished, fetch_source, store_files
+from worker.transfer import Finished, fetch_source, source_path, store_files
 
 
 @dataclass(slots=True)
@@ -50,14 +49,11 @@ def begin(run: Run) -> IngestState:
     """Read the parameters, and make the folder in which the source lies alone."""
     params = IngestParams.model_validate(run.job.params)
     preset = PRESETS[params.preset]
-    folder = run.work / "in"
-    with around("source.folder"):
-        folder.mkdir(exist_ok=True)
     return IngestState(
         params=params,
         target_lufs=preset.target_lufs if params.target_lufs is None else params.target_lufs,
         ceiling_dbtp=preset.ceiling_dbtp if params.ceiling_dbtp is None else params.ceiling_dbtp,
-        path=folder / SOURCE_NAME,
+        path=source_path(run),
         engine=run.engine.version,
     )
 

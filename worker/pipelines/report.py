@@ -10,20 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shared.crash import around
 from shared.errors import JobFailure
 from shared.job import Output
 from shared.presets import PRESETS
 from shared.types.report import QualityReport, ReportParams
 from worker.document import Told, document
 from worker.examine import native_mix, refuse_too_long, sound_track
-from worker.ffmpeg import SOURCE_NAME, input_args
+from worker.ffmpeg import input_args
 from worker.loudness import Measured, measure
 from worker.page import write_page
 from worker.probe import probe
 from worker.quality import Quality
 from worker.run import Pipeline, Run, Stage
-from worker.transfer import Finished, fetch_source, store_files
+from worker.transfer import Finished, fetch_source, source_path, store_files
 
 
 @dataclass(slots=True)
@@ -40,10 +39,7 @@ class ReportState:
 
 def begin(run: Run) -> ReportState:
     """Read the parameters, and make the folder in which the source lies alone."""
-    folder = run.work / "in"
-    with around("source.folder"):
-        folder.mkdir(exist_ok=True)
-    return ReportState(ReportParams.model_validate(run.job.params), folder / SOURCE_NAME)
+    return ReportState(ReportParams.model_validate(run.job.params), source_path(run))
 
 
 # --- the stages --------------------------------------------------------------------------------------------------

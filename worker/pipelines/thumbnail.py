@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from shared.crash import around
 from shared.errors import JobFailure
 from shared.job import Output
 from shared.types.thumbnail import (
@@ -25,13 +24,13 @@ from shared.types.thumbnail import (
 )
 from worker import frames, png
 from worker.examine import native_mix, refuse_too_long, sound_track
-from worker.ffmpeg import SOURCE_NAME, input_args, transcode
+from worker.ffmpeg import input_args, transcode
 from worker.loudness import measure
 from worker.pictures import Picture, read_picture
 from worker.probe import Media, VideoStream, probe
 from worker.run import Pipeline, Run, Stage
 from worker.spectrogram import Spectrogram
-from worker.transfer import Finished, fetch_source, store_files
+from worker.transfer import Finished, fetch_source, source_path, store_files
 
 #: From this length on a sheet is made of key frames only, which is ten times as fast.
 _KEY_FRAMES_FROM_S = 60.0
@@ -70,10 +69,7 @@ class ThumbnailState:
 
 def begin(run: Run) -> ThumbnailState:
     """Read the parameters, and make the folder in which the source lies alone."""
-    folder = run.work / "in"
-    with around("source.folder"):
-        folder.mkdir(exist_ok=True)
-    return ThumbnailState(ThumbnailParams.model_validate(run.job.params), folder / SOURCE_NAME)
+    return ThumbnailState(ThumbnailParams.model_validate(run.job.params), source_path(run))
 
 
 # --- the stages --------------------------------------------------------------------------------------------------
