@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
 from shared.settings import Settings
+
+
+class _Lossy:
+    """A stream that loses what cannot be written: a log on a full disk must end no job and no worker."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write it, if that can be done."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Send on what was written, if that can be done."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def configure_log(settings: Settings) -> None:
@@ -20,7 +40,7 @@ def configure_log(settings: Settings) -> None:
     )
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
