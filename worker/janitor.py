@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,10 +47,11 @@ class Janitor:
         chance: random.Random,
         *,
         reaped: Callable[[int], None] = lambda _jobs: None,
+        host_clock: Callable[[], float] = time.time,
     ) -> None:
         self._reaped = reaped
         self._store, self._storage, self._settings = store, storage, settings
-        self._clock, self._chance = clock, chance
+        self._clock, self._chance, self._host_clock = clock, chance, host_clock
         self._quiet_until = 0.0
         self._quiet_s = max(2 * settings.heartbeat_s, min(_QUIET_S, settings.lease_s / 3))
         now = clock()
@@ -73,7 +75,7 @@ class Janitor:
 
     def be_quiet(self) -> None:
         """The queue could not be reached: when it can be, owners first get time to save their jobs."""
-        self._quiet_until = self._clock() + self._quiet_s
+        self._quiet_until = max(self._quiet_until, self._clock() + self._quiet_s)
 
     def _tend_and_reap(self) -> None:
         self._store.tend()
@@ -82,8 +84,10 @@ class Janitor:
         if now - reached_before > self._settings.lease_s / 3:
             self.be_quiet()  # an outage long enough to end leases is over just now, or this worker has just begun
         if self._clock_jumped():
-            self.be_quiet()
-            _log.warning("the database's clock jumped; owners get time to give back what their leases no longer cover")
+            # Leases that ended by the database's clock have not ended by the clocks of those who must keep them: the
+            # launchers of a worker that is frozen end its programs only then.
+            self._quiet_until = self._clock() + self._settings.lease_s
+            _log.warning("the database's clock jumped; nothing is taken from anyone for the time of a lease")
         if now < self._quiet_until:
             return
         taken = self._store.reap()
@@ -99,12 +103,21 @@ class Janitor:
     def _clock_jumped(self) -> bool:
         """Whether the database's clock got ahead of ours since it was last asked, so that leases seem to have ended.
 
-        Late answers blur when it was read, so it counts only as far as it is certain.
+        A worker that has just begun has not asked before: it compares with what the other workers' hosts saw. Late
+        answers blur when a clock was read, so a jump counts only as far as it is certain.
         """
+        room_s = self._settings.lease_margin_s / 2
         asked_at = self._clock()
-        now_s = self._store.check() / 1000
-        before, self._ahead_s = self._ahead_s, (now_s - self._clock(), now_s - asked_at)
-        return before is not None and self._ahead_s[0] > before[1] + self._settings.lease_margin_s / 2
+        if self._ahead_s is None:
+            clocks, host_s = self._store.clocks(), self._host_clock()
+            now_s, jumped = clocks.now / 1000, False
+            if clocks.ahead is not None:
+                jumped = now_s - host_s > clocks.ahead / 1000 + room_s
+        else:
+            now_s = self._store.check() / 1000
+            jumped = now_s - self._clock() > self._ahead_s[1] + room_s
+        self._ahead_s = (now_s - self._clock(), now_s - asked_at)
+        return jumped
 
     def _prune(self) -> None:
         pruned = self._store.prunable(older_than_s=self._settings.retention_days * _DAY_S)

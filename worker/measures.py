@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class Measures:
         """All of it as JSON carries it."""
         with self._lock:
             return {
+                "host_ms": round(time.time() * 1000),
                 "stages": {name: [times, round(seconds, 3)] for name, (times, seconds) in self._stages.items()},
                 "failures": dict(self._failures),
                 "retries": self._counts["retries"],

@@ -40,6 +40,15 @@ class WorkerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Clocks:
+    """The database's clock (`now`, milliseconds UTC), and how far it was `ahead` of the hosts of those who own jobs, at
+    the least, when each was heard of last; None when nobody owns one."""
+
+    now: int
+    ahead: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """What a worker tells about one running job: progress, and the lines written since the last beat."""
 
@@ -421,6 +430,9 @@ class JobStore(Protocol):
 
     def watch(self) -> Watch:
         """A watch on the queue, to be used by one thread."""
+
+    def clocks(self) -> Clocks:
+        """The database's clock, beside those of the workers' hosts."""
 
     def check(self) -> int:
         """Read the database's clock (milliseconds UTC). Raises `Unavailable`, saying how to mend it."""

@@ -35,6 +35,7 @@ from shared.store.protocol import (
     Asset,
     Beat,
     ClaimRequest,
+    Clocks,
     Feed,
     Finished,
     JobFilter,
@@ -545,6 +546,10 @@ class SqlJobStore(ABC):
     def check(self) -> int:
         """Read the database's clock (milliseconds UTC)."""
         return int(self._read([Statement(sql.CLOCK)])[0][0]["now"])
+
+    def clocks(self) -> Clocks:
+        """The database's clock, beside those of the workers' hosts."""
+        return Clocks(**self._read([Statement(sql.CLOCKS)])[0][0])
 
 
 def _insertions(jobs: Sequence[NewJob], owner: Claim | None = None) -> list[Statement]:

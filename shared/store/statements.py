@@ -160,6 +160,11 @@ ON j.seq = (SELECT seq FROM job WHERE status = 'pending' AND type = k.value ORDE
 TALLIES = f"SELECT * FROM tally WHERE hour > {NOW} / 3600000 - :hours ORDER BY hour, type, status"
 WORKERS = f"SELECT * FROM worker WHERE seen_at > {NOW} - 600000 ORDER BY started_at"
 CLOCK = f"SELECT {NOW} AS now"
+#: With how far it was ahead of the hosts of those who own jobs, at the least, when each was heard of last.
+CLOCKS = f"""
+SELECT {NOW} AS now, MIN(seen_at - json_extract(metrics, '$.host_ms')) AS ahead FROM worker
+WHERE id IN (SELECT worker_id FROM job WHERE status = 'running')
+"""
 
 # --- steering -----------------------------------------------------------------------------------------------
 PATCH = f"""

@@ -436,7 +436,15 @@ GUARDS = (
         "worker/janitor.py",
         "if self._clock_jumped():",
         "if self._clock_jumped() and False:",
-        "tests/worker/test_janitor.py::test_nothing_is_reaped_right_after_the_clock_jumped",
+        "tests/worker/test_janitor.py::test_nothing_is_reaped_for_a_lease_after_the_clock_jumped",
+    ),
+    Guard(
+        2,
+        "a janitor who has just begun hears of a jump from the owners",
+        "worker/janitor.py",
+        "if clocks.ahead is not None:",
+        "if clocks.ahead is not None and False:",
+        "tests/worker/test_janitor.py::test_a_janitor_who_has_just_begun_hears_of_a_jump_from_the_owners",
     ),
     Guard(
         6,

@@ -14,7 +14,7 @@ import pytest
 from shared.job import Job, Status, new_id
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.protocol import Beat, ClaimRequest, Worker
 from tests.worker.stand import settings_for, submit
 from worker.janitor import Janitor
 
@@ -34,7 +34,12 @@ class Place:
     def __post_init__(self) -> None:
         self.now = 1000.0
         settings = settings_for(self.folder, heartbeat_s=5.0, lease_s=self.lease_s)
-        self.janitor = Janitor(self.store, self.storage, settings, lambda: self.now, random.Random(1))
+        self.settings = settings
+        self.janitor = self.hire()
+
+    def hire(self) -> Janitor:
+        """A janitor who has just begun."""
+        return Janitor(self.store, self.storage, self.settings, lambda: self.now, random.Random(1))
 
     def spend(self, seconds: float, step_s: float = 1.0) -> None:
         """Let time pass with a turn at every step."""
@@ -121,15 +126,33 @@ def test_a_janitor_told_to_be_quiet_is(place) -> None:
     assert status(place, job) is Status.RUNNING
 
 
-def test_nothing_is_reaped_right_after_the_clock_jumped(place) -> None:
-    """When the database's clock jumps ahead all leases seem to have ended: owners get two heartbeats to give back."""
+def test_nothing_is_reaped_for_a_lease_after_the_clock_jumped(place) -> None:
+    """When the database's clock jumps ahead all leases seem to have ended, those of frozen owners as well, whose
+    launchers end their programs when a lease has really passed."""
     place.spend(60)
     submit(place.store)
     job = place.store.claim(ClaimRequest(LOST, new_id(), 90.0))
     place.step_clock(100.0)
-    place.spend(9, step_s=0.5)
+    place.spend(place.lease_s, step_s=0.5)
     assert status(place, job) is Status.RUNNING
     place.spend(20)
+    assert status(place, job) is Status.RETRYING
+
+
+@pytest.mark.parametrize("jumped", [True, False])
+def test_a_janitor_who_has_just_begun_hears_of_a_jump_from_the_owners(place, jumped) -> None:
+    """It has not seen the clock before; what the owner's host saw at its last heartbeat tells."""
+    submit(place.store)
+    job = place.store.claim(ClaimRequest(LOST, new_id(), 30.0))
+    place.store.heartbeat(LOST, [Beat(job.claim)], lease_s=30.0, metrics={"host_ms": round(time.time() * 1000)})
+    place.janitor = place.hire()
+    if jumped:
+        place.step_clock(100.0)
+    else:
+        place.change("UPDATE job SET lease_until = 1")
+    place.spend(20, step_s=0.5)
+    assert status(place, job) is (Status.RUNNING if jumped else Status.RETRYING)
+    place.spend(30)
     assert status(place, job) is Status.RETRYING
 
 
