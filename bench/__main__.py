@@ -9,10 +9,10 @@ import platform
 import time
 from pathlib import Path
 
-from bench import ingest, latency
+from bench import ingest, latency, queue, remote
 from bench.answer import Answer
 
-QUESTIONS = {"ingest": ingest.answer, "latency": latency.answer}
+QUESTIONS = {"queue": queue.answer, "remote": remote.answer, "latency": latency.answer, "ingest": ingest.answer}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import os
 import resource
 import subprocess  # noqa: TID251 - a benchmark starts its peers
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import peers
 from bench.answer import Answer, Goal
 from shared.job import NewJob, new_id
 from shared.presets import PRESETS, Preset
@@ -36,9 +36,6 @@ from worker.report import AttemptReport
 from worker.run import Run
 from worker.stop import Stop
 
-HERE = Path(__file__).parent
-PEERS = HERE / ".venv-peers"
-PEER = "ffmpeg-normalize==1.43.0"
 PEER_ROUNDS = 2
 CASES = {"a gain is enough": PRESETS["ebu-r128"], "the limiter works": PRESETS["podcast"]}
 
@@ -65,7 +62,7 @@ class Side:
 def answer(rounds: int) -> Answer:
     """Measure both cases, the sides taking turns."""
     engine = find_engine(load_settings())
-    peer = _peer()
+    peer = peers.python_for(peers.NORMALIZE).with_name("ffmpeg-normalize")
     found = Answer(
         "Ten minutes of WAV to MP3 128k",
         ("", "wall s", "x bare", "CPU s", "x bare", "not ffmpeg: wall", "CPU", "LUFS", "off", "dBTP"),
@@ -219,13 +216,3 @@ def _covered(spans: Sequence[tuple[float, float, Ended]]) -> float:
         covered += max(0.0, ended - max(begun, until))
         until = max(until, ended)
     return covered
-
-
-def _peer() -> Path:
-    """ffmpeg-normalize in an environment of its own, made once."""
-    program = PEERS / "bin" / "ffmpeg-normalize"
-    if not program.exists():
-        uv = [sys.executable, "-m", "uv", "-q"]
-        subprocess.run([*uv, "venv", "--clear", str(PEERS)], check=True)
-        subprocess.run([*uv, "pip", "install", "--python", str(PEERS / "bin" / "python"), PEER], check=True)
-    return program
