@@ -253,6 +253,28 @@ def stats(as_json: JsonFlag = False) -> None:
         _say(console, show.stats_lines(found))
 
 
+@app.command()
+def load(
+    url: Annotated[str | None, typer.Argument(metavar="[URL]", help="The API; SPOOL_API_URL when left out.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many small jobs to make.")] = 50,
+    poll: Annotated[bool, typer.Option("--poll", help="Follow them to their ends.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """A load test: many small jobs, and how long creating, waiting, running and polling took, as seen from here."""
+    from cli.load import Load, lines  # noqa: PLC0415 - only this command needs it
+
+    console = _console(as_json)
+    with console.status("sending") as status:
+        found = Load(_client(console, url)).run(
+            count, poll=poll, told=lambda done, total: status.update(f"{done} of {total} jobs have ended")
+        )
+    if as_json:
+        show.print_json(found)
+    else:
+        _say(console, lines(found))
+    raise typer.Exit(JOB_FAILED if set(found.get("ended", {})) - {"completed"} else DONE)
+
+
 # --- keys --------------------------------------------------------------------------------------------------------
 keys = typer.Typer(name="keys", help="API keys, in the database itself.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys)
@@ -389,10 +411,10 @@ def _console(as_json: bool) -> Console:
     return console if console.is_terminal else Console(stderr=as_json, width=200)
 
 
-def _client(console: Console) -> Client:
+def _client(console: Console, url: str | None = None) -> Client:
     settings = _settings()
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    return Client(settings.api_url, token, say=lambda sentence: console.print(sentence, style="yellow"))
+    return Client(url or settings.api_url, token, say=lambda sentence: console.print(sentence, style="yellow"))
 
 
 def _answer(console: Console, jobs: list[JobView], lines: list[str], *, as_json: bool) -> None:
