@@ -48,9 +48,10 @@ def at_cancel(world: World, point: str) -> None:
     world.shut()
     world.submit()
     worker = world.start("worker", point)
-    _, job = world.await_held(worker)
-    world.wanted[job] = Status.CANCELLED
-    world.store.cancel(job)
+    if held := world.await_held(worker):
+        _, job = held
+        world.wanted[job] = Status.CANCELLED
+        world.store.cancel(job)
     world.await_death(worker, point)
     world.open()
 
@@ -60,7 +61,9 @@ def at_a_frozen_launcher(world: World, point: str) -> None:
     world.shut()
     world.submit()
     worker = world.start("worker", point)
-    held, job = world.await_held(worker)
+    found = world.await_held(worker)
+    assert found is not None, worker.tail()
+    held, job = found
     launcher = parent_of(held)
     os.kill(launcher, signal.SIGSTOP)
     world.wanted[job] = Status.CANCELLED
@@ -76,8 +79,8 @@ def at_release(world: World, point: str) -> None:
     world.shut()
     world.submit()
     worker = world.start("worker", point, DRAIN_S=0)
-    world.await_held(worker)
-    worker.signal(signal.SIGTERM)
+    if world.await_held(worker):
+        worker.signal(signal.SIGTERM)
     world.await_death(worker, point)
     world.open()
 

@@ -167,6 +167,8 @@ class World:
         worker.await_word("worker ready")
         if not self.wanted:
             self.submit()
+        # A job that many have died of waits for minutes before its next try.
+        self.store._run([Statement("UPDATE job SET run_at = 1 WHERE status = 'retrying'")])
         while left := len(self.unfinished()):
             until(
                 lambda left=left: len(self.unfinished()) < left,
@@ -228,22 +230,21 @@ class World:
         """No longer."""
         (self.folder / "shut").unlink(missing_ok=True)
 
-    def await_held(self, process: Process) -> tuple[int, str]:
-        """The process id of an ffmpeg that waits, and the job that it works for."""
+    def await_held(self, process: Process) -> tuple[int, str] | None:
+        """The process id of an ffmpeg that waits, and the job that it works for; None when its worker died before."""
         held: list[tuple[int, str]] = []
 
         def found() -> bool:
-            assert not process.ended.is_set(), f"{process.name} is dead already: {process.tail()}"
             gated = str(self.place.ffmpeg)
             held[:] = [
                 (pid, home.parts[-2])
                 for pid, home in self._at_home()
                 if state_of(pid) == "T" and _command(pid).startswith(f"/bin/sh {gated} ")
             ]
-            return bool(held)
+            return bool(held) or process.ended.is_set()
 
         until(found, process.tail)
-        return held[0]
+        return held[0] if held else None
 
     def children(self) -> list[tuple[int, str]]:
         """Programs of this world's attempts and their launchers, each with its state as /proc names it."""
