@@ -18,7 +18,10 @@ CRASHES = "tests/chaos/test_found.py"
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`old` in `file` keeps the promise (its number in DESIGN); with `new` instead, `test` must fail."""
+    """`old` in `file` keeps the promise (its number in DESIGN); with `new` instead, `test` must fail.
+
+    `waits`: what the test waits for never happens then, so that it is noticed by the test's time limit alone.
+    """
 
     promise: int
     what: str
@@ -26,6 +29,7 @@ class Guard:
     old: str
     new: str
     test: str
+    waits: bool = False
 
 
 GUARDS = (
@@ -260,6 +264,7 @@ GUARDS = (
         "            self._request(Reason.LOST)\n        elif mine.cancel_requested",
         "            pass\n        elif mine.cancel_requested",
         "tests/worker/test_loop.py::test_a_lost_claim_ends_the_work_and_writes_nothing",
+        waits=True,
     ),
     Guard(
         3,
@@ -268,6 +273,7 @@ GUARDS = (
         "        if not data:\n            self._stop(self.grace_s)\n            return False",
         "        if not data:\n            return False",
         "tests/worker/test_launcher.py::test_the_end_of_the_pulse_ends_everything",
+        waits=True,
     ),
     Guard(
         3,
@@ -276,6 +282,7 @@ GUARDS = (
         "if now >= self.deadline and (",
         "if now >= self.deadline + 1e9 and (",
         "tests/worker/test_launcher.py::test_the_deadline_ends_everything",
+        waits=True,
     ),
     Guard(
         3,
@@ -292,6 +299,7 @@ GUARDS = (
         "        self._signal(signal.SIGKILL)\n",
         "        self._signal(signal.SIGTERM)\n",
         "tests/worker/test_launcher.py::test_the_end_of_the_pulse_ends_everything",
+        waits=True,
     ),
     Guard(
         4,
@@ -324,6 +332,7 @@ GUARDS = (
         "        except BaseException as error:",
         "        except JobFailure as error:",
         "tests/worker/test_loop.py::test_every_error_is_explained",
+        waits=True,
     ),
     Guard(
         9,
@@ -381,6 +390,7 @@ GUARDS = (
         "used_bytes(self._work, quota) >= quota",
         "used_bytes(self._work, quota) < 0",
         "tests/worker/test_loop.py::test_a_job_that_fills_its_folder_is_stopped",
+        waits=True,
     ),
     Guard(
         9,
