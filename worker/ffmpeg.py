@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.containers import certain_demuxer
 from worker.engine import Engine, find_engine
 from worker.failures import SOURCE, explain, last_words
 from worker.process import Ended, Limits
@@ -90,6 +91,8 @@ def input_args(path: Path, *, start_s: float | None = None, duration_s: float | 
         args += ["-ss", f"{start_s:.6f}"]
     if duration_s is not None:
         args += ["-t", f"{duration_s:.6f}"]
+    if (demuxer := certain_demuxer(path)) is not None:
+        args += ["-f", demuxer]
     return [*args, "-i", str(path.absolute())]
 
 

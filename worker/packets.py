@@ -1,7 +1,7 @@
 """The program that counts the packets of one track of a file a stranger made, without decoding any.
 
-`python -I packets.py FILE STREAM FPS FORMATS MAX_STREAMS PROBE_BYTES ANALYZE_US` runs alone and limited, and prints one
-JSON object: whether every packet is one frame of a constant rate, and which of the frames can be begun with.
+`python -I packets.py FILE STREAM FPS DEMUXER FORMATS MAX_STREAMS PROBE_BYTES ANALYZE_US` runs alone and limited, and
+prints one JSON object: whether every packet is one frame of a constant rate, and which of the frames can be begun with.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import av
 import av.logging
 
 
-def count(path: str, stream: str, fps: str, *limits: str) -> dict[str, Any]:
+def count(path: str, stream: str, fps: str, demuxer: str, *limits: str) -> dict[str, Any]:
     """Frames from the moment at which the file begins, and when the last one ends; `steady`: none is off its time."""
     av.logging.set_level(av.logging.PANIC)
     names = ("format_whitelist", "max_streams", "probesize", "analyzeduration")
     options = {"protocol_whitelist": "file"} | dict(zip(names, limits, strict=True))
     rate, seen, keys, steady, end = Fraction(fps), set[int](), list[int](), True, Fraction(0)
-    with av.open(path, container_options=options) as container:
+    with av.open(path, format=demuxer or None, container_options=options) as container:
         track = container.streams[int(stream)]
         begin = Fraction(container.start_time or 0, av.time_base)
         for packet in container.demux(track):

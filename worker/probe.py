@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.text import cleaned
+from worker.containers import certain_demuxer
 from worker.failures import (
     BOMB,
     CODEC,
@@ -149,7 +150,7 @@ def probe(run: Run, path: Path) -> Media:
     if size_bytes == 0:
         raise EMPTY.failure(SOURCE)
     limits = [INPUT_FORMATS, str(MAX_STREAMS), str(PROBE_BYTES), str(ANALYZE_US)]
-    argv = [sys.executable, "-I", str(PROBER), str(path.absolute()), *limits]
+    argv = [sys.executable, "-I", str(PROBER), str(path.absolute()), certain_demuxer(path) or "", *limits]
     with run.processes.start(argv, cwd=path.parent, limits=LIMITS, stdout=True) as child:
         assert child.stdout is not None
         answer = child.stdout.read(ANSWER_BYTES)

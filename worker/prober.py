@@ -1,7 +1,8 @@
 """The program that looks into a file a stranger made.
 
-`python -I prober.py FILE FORMATS MAX_STREAMS PROBE_BYTES ANALYZE_US` runs alone, limited and for a moment, prints
-what it found as one JSON object, and decides nothing: worker/probe.py does not trust it either.
+`python -I prober.py FILE DEMUXER FORMATS MAX_STREAMS PROBE_BYTES ANALYZE_US` runs alone, limited and for a moment,
+prints what it found as one JSON object, and decides nothing: worker/probe.py does not trust it either. An empty DEMUXER
+leaves the choice to the library.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ ASF_PROTECTION = (
 )
 
 
-def look(path: str, formats: str, max_streams: str, probe_bytes: str, analyze_us: str) -> dict[str, Any]:
+def look(path: str, demuxer: str, *limits: str) -> dict[str, Any]:
     """Everything worth knowing about the file: container, tracks, whether they decode, and what the library said."""
     av.logging.set_level(av.logging.WARNING)
     found: dict[str, Any] = {"format": None, "tracks": [], "error": None, "said": []}
     found["protected"] = protected(Path(path))
     if found["protected"]:
         return found
-    limits = {
+    formats, max_streams, probe_bytes, analyze_us = limits
+    options = {
         "protocol_whitelist": "file",
         "format_whitelist": formats,
         "max_streams": max_streams,
@@ -48,7 +50,9 @@ def look(path: str, formats: str, max_streams: str, probe_bytes: str, analyze_us
     with av.logging.Capture(local=False) as said:
         try:
             # A tag in an older encoding, Latin-1 in many a WAV file, is no reason to refuse the recording.
-            with av.open(path, container_options=limits, metadata_errors="replace") as container:
+            with av.open(
+                path, format=demuxer or None, container_options=options, metadata_errors="replace"
+            ) as container:
                 describe(container, found)
                 try_decoding(container, found)
         except (av.error.FFmpegError, MemoryError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.types import OutputSpec
+from worker.containers import certain_demuxer
 from worker.editing.picture import Picture
 from worker.ffmpeg import ANALYZE_US, INPUT_FORMATS, MAX_STREAMS, PROBE_BYTES, input_args
 from worker.probe import ANSWER_BYTES, LIMITS, AudioStream
@@ -38,7 +39,8 @@ class Frames:
 def frames_of(run: Run, path: Path, stream: int, fps: Fraction) -> Frames | None:
     """Count the frames of a picture track; None where that does not work, which is no reason to fail."""
     limits = [INPUT_FORMATS, str(MAX_STREAMS), str(PROBE_BYTES), str(ANALYZE_US)]
-    argv = [sys.executable, "-I", str(_PROGRAM), str(path.absolute()), str(stream), str(fps), *limits]
+    demuxer = certain_demuxer(path) or ""
+    argv = [sys.executable, "-I", str(_PROGRAM), str(path.absolute()), str(stream), str(fps), demuxer, *limits]
     with run.processes.start(argv, cwd=path.parent, limits=LIMITS, stdout=True) as child:
         assert child.stdout is not None
         answer = child.stdout.read(ANSWER_BYTES)
