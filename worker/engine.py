@@ -103,10 +103,11 @@ def examine(ffmpeg: Path, ffprobe: Path | None) -> Engine:
     stat = ffmpeg.stat()
     state = [str(ffmpeg), stat.st_mtime_ns, stat.st_size, OLDEST, sorted(ENCODERS), sorted(FILTERS), SELF_TEST]
     kept = _kept_at(hashlib.sha256(json.dumps(state).encode()).hexdigest())
-    facts = _read(kept)
+    facts = None if kept is None else _read(kept)
     if facts is None:
         facts = _facts(ffmpeg)
-        _write(kept, facts)
+        if kept is not None:
+            _write(kept, facts)
     return Engine(
         ffmpeg=ffmpeg,
         ffprobe=ffprobe,
@@ -136,7 +137,7 @@ def _output(ffmpeg: Path, args: Sequence[str]) -> str:
     """What it prints; raises `UnfitError` when it cannot be run."""
     processes = Processes(Stop(), grace_s=1.0)
     try:
-        with processes.start([str(ffmpeg), *args], cwd=Path(tempfile.gettempdir()), stdout=True) as child:
+        with processes.start([str(ffmpeg), *args], cwd=ffmpeg.parent, stdout=True) as child:
             assert child.stdout is not None
             printed = child.stdout.read().decode(errors="replace")
             ended = child.wait()
@@ -149,8 +150,10 @@ def _output(ffmpeg: Path, args: Sequence[str]) -> str:
     return printed
 
 
-def _kept_at(key: str) -> Path:
-    return Path(tempfile.gettempdir(), f"spool-engines-{os.getuid()}", f"{key}.json")
+def _kept_at(key: str) -> Path | None:
+    with contextlib.suppress(FileNotFoundError):  # none can be written to, as on a full disk: no proof is kept then
+        return Path(tempfile.gettempdir(), f"spool-engines-{os.getuid()}", f"{key}.json")
+    return None
 
 
 def _read(kept: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from shared.crash import around
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, Unavailable
 
 #: What an entry counts at least: a million empty files are too much for a disk as well.
 _ENTRY_BYTES = 1 << 16
@@ -23,10 +23,13 @@ _TRIAL = bytes(8192)
 
 
 class WorkFolders:
-    """The work folders of one worker process. A lock file says that it lives; others leave its folders alone."""
+    """The work folders of one worker process. A lock file says that it lives; others leave its folders alone.
+
+    Without a `root` they are below the machine's folder for temporary files; raises `Unavailable` where it has none.
+    """
 
     def __init__(self, root: Path | None, worker_id: str) -> None:
-        self._root = root or Path(tempfile.gettempdir()) / f"spool-work-{os.getuid()}"
+        self._root = root or _temporary() / f"spool-work-{os.getuid()}"
         self._home = self._root / worker_id
         self._lock: int | None = None
 
@@ -122,6 +125,16 @@ def used_bytes(place: Path, enough: int) -> int:
         except OSError:  # locked, or too deep for a path: whoever hides files has too many of them
             return _UNKNOWN_BYTES
     return used
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise Unavailable(
+            "No folder for temporary files can be written to, as on a full disk; free some space, or set "
+            "SPOOL_WORK_DIR to a folder on another disk."
+        ) from None
 
 
 def _lock_file(home: Path) -> Path:
