@@ -44,6 +44,13 @@ class Children:
         new = [self._new(child) for child in children]
         return self._answer(lambda: self._store.add_children(self._job.claim, new, visit=visit))
 
+    def there(self) -> dict[str, Job]:
+        """Those that earlier attempts have added, by their keys."""
+        if self._job.attempt == 1:
+            return {}
+        found = self._answer(lambda: self._store.children(self._job.id))
+        return {child.child_key: child for child in found if child.child_key is not None}
+
     def feed(self, url: str) -> Feed | None:
         """What was said of a source when it was last read."""
         return self._answer(lambda: self._store.feed(self._job.caller, url))

@@ -196,6 +196,30 @@ def test_a_worker_that_dies_half_way_adds_no_child_twice(collector, site):
     assert sources(children) == ["/2.mp3?token=1", "/1.mp3?token=1"]
 
 
+def test_a_second_attempt_tells_of_what_the_first_has_added(collector, site):
+    """Of a list that is as it was, which its server then does not send; and of one that has lost an entry since."""
+
+    def conditional(handler) -> None:
+        if handler.headers["If-None-Match"] == '"v1"':
+            handler.send_response(304)
+            handler.end_headers()
+        else:
+            answer(handler, feed(episode(1), episode(2)), Content_Type="application/rss+xml", ETag='"v1"')
+
+    site.answers["/feed"] = conditional
+    job = collector.post("/feed")
+    told = collector.work(collector.claim())
+    assert (told["changed"], told["added"], told["taken_before"]) == (True, 2, 0)
+    expire(collector.store, job.id)
+    collector.store.reap()
+    due(collector.store, job.id)
+    again = collector.claim()
+    assert collector.work(again) == told
+    show(site, "/feed", feed(episode(2), episode(3)))
+    told = collector.work(again)
+    assert told["added"] == len(collector.store.children(job.id)) == 3
+
+
 def test_two_jobs_at_once_share_the_new_episodes(collector, site, monkeypatch):
     """Both have seen that an episode is new; only one gets it."""
     show(site, "/feed", feed(episode(1)))

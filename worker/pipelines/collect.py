@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
+from shared.job import Job
 from shared.store.protocol import Feed, Visit
 from shared.types import CollectParams, is_url
 from worker.children import Child
@@ -32,6 +33,8 @@ class CollectState:
     #: The name under which the source is remembered, and what was said of it at the last visit, if there was one.
     url: str
     known: Feed | None = None
+    #: The children that an earlier attempt of this job has added: what they take care of is this job's.
+    before: dict[str, Job] = field(default_factory=dict)
     feed: Feed = field(default_factory=Feed)
     listing: Listing | None = None
     counts: dict[str, int] = field(default_factory=dict)
@@ -49,7 +52,7 @@ def begin(run: Run) -> CollectState:
 # --- the stages --------------------------------------------------------------------------------------------------
 def fetch(run: Run, state: CollectState) -> None:
     """Bring the list here, unless it has not changed since the last visit, and read it."""
-    state.known = run.children.feed(state.url)
+    state.known, state.before = run.children.feed(state.url), run.children.there()
     base = ""
     if is_url(state.params.source):
         fetched = fetch_url(
@@ -59,7 +62,7 @@ def fetch(run: Run, state: CollectState) -> None:
             progress=run.report.progress,
             max_bytes=MAX_BYTES,
             pages=True,
-            known=None if state.params.again else state.known,
+            known=None if state.params.again or state.before else state.known,
         )
         if fetched.unchanged:
             run.report.log("info", "The list has not changed since the last visit")
@@ -78,8 +81,8 @@ def spawn(run: Run, state: CollectState) -> None:
     params, listing = state.params, state.listing
     recent = [item for item in _newest_first(listing.items) if _recent(item, params.published_after)]
     names = {_remembered(state.url, item): item for item in recent}
-    known = frozenset[str]() if params.again else run.children.seen(list(names))
-    fresh = [name for name in names if name not in known]
+    known = frozenset[str]() if params.again else run.children.seen(list(names)) - state.before.keys()
+    fresh = sorted((name for name in names if name not in known), key=lambda name: name not in state.before)
     taken, rest = fresh[: params.max_items], fresh[params.max_items :]
     # Of a feed the past is over; a playlist and a page have no past, only more than fits into one visit.
     first = state.known is None and listing.kind == "feed"
@@ -90,8 +93,9 @@ def spawn(run: Run, state: CollectState) -> None:
     # What is left for later must be found again: a server that says "not changed" would hide it.
     visit = Visit(run.job.caller, state.url, Feed() if left else state.feed, passed_over)
     there = run.children.add(children, visit)
-    state.added = sum(job.type == "ingest" for job in there)
-    state.pages = len(there) - state.added
+    own = state.before | {job.child_key: job for job in there if job.child_key is not None}
+    state.added = sum(job.type == "ingest" for job in own.values())
+    state.pages = len(own) - state.added
     state.counts = {
         "listed": len(listing.items),
         "too_old": len(listing.items) - len(recent),
