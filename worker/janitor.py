@@ -6,18 +6,19 @@ import math
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from shared.errors import Unavailable
+from shared.errors import Conflict
 
 if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage.protocol import StorageAdapter
     from shared.store.protocol import JobStore
+    from worker.errands import Errand
 
 _log = structlog.get_logger("spool.worker")
 _DAY_S = 86_400.0
@@ -36,7 +37,11 @@ class Duty:
 
 
 class Janitor:
-    """The duties of one worker, one per turn, each of guarded statements, at times that differ between workers."""
+    """The duties of one worker, one per turn, each of guarded statements, at times that differ between workers.
+
+    They are done in the thread that keeps the claims alive, so whatever asks the storage goes to `errand`, which has it
+    done elsewhere, or refuses.
+    """
 
     def __init__(
         self,
@@ -46,10 +51,12 @@ class Janitor:
         clock: Callable[[], float],
         chance: random.Random,
         *,
+        errand: Callable[[Errand], bool],
         reaped: Callable[[int], None] = lambda _jobs: None,
         host_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._reaped = reaped
+        self._errand, self._reaped = errand, reaped
+        self._pruning = False
         self._store, self._storage, self._settings = store, storage, settings
         self._clock, self._chance, self._host_clock = clock, chance, host_clock
         self._quiet_until = 0.0
@@ -59,7 +66,7 @@ class Janitor:
         self._reached_at = -math.inf
         #: How far the database's clock is ahead of ours, at least and at most; None before it was asked.
         self._ahead_s: tuple[float, float] | None = None
-        self._prune_duty = Duty(self._prune, _PRUNE_EVERY_S, now + chance.uniform(0.05, 0.7) * settings.lease_s)
+        self._prune_duty = Duty(self._begin_pruning, _PRUNE_EVERY_S, now + chance.uniform(0.05, 0.7) * settings.lease_s)
         self._duties = (
             Duty(self._tend_and_reap, often, now + chance.uniform(0, often)),
             self._prune_duty,
@@ -97,8 +104,11 @@ class Janitor:
                 "job taken from a lost worker", job=job.id, attempt=job.attempt, type=job.type, status=job.status.value
             )
             if job.terminal:  # no attempt will come to delete what this one has stored
-                with suppress(Unavailable):  # then it goes with the job
-                    self._storage.delete_prefix(f"outputs/{job.id}/")
+                self._errand(partial(self._drop_outputs, job.id))
+
+    def _drop_outputs(self, job_id: str) -> None:
+        """Of a job that has ended badly; what is left of them now goes with the job."""
+        self._storage.delete_prefix(f"outputs/{job_id}/")
 
     def _clock_jumped(self) -> bool:
         """Whether the database's clock got ahead of ours since it was last asked, so that leases seem to have ended.
@@ -119,8 +129,22 @@ class Janitor:
         self._ahead_s = (now_s - self._clock(), now_s - asked_at)
         return jumped
 
+    def _begin_pruning(self) -> None:
+        if self._pruning:
+            return
+        self._pruning = True  # first: it may be over before the errand is known to be taken
+        if not self._errand(self._prune):
+            self._pruning = False
+
     def _prune(self) -> None:
+        try:
+            self._prune_some()
+        finally:
+            self._pruning = False
+
+    def _prune_some(self) -> None:
         pruned = self._store.prunable(older_than_s=self._settings.retention_days * _DAY_S)
+        pruned = replace(pruned, asset_ids=tuple(filter(self._given_up, pruned.asset_ids)))
         # Files first: when this is cut short the rows are still there to tell what is left to delete.
         for job_id in pruned.job_ids:
             self._storage.delete_prefix(f"outputs/{job_id}/")
@@ -131,3 +155,11 @@ class Janitor:
             self._prune_duty.due_at = self._clock() + _PRUNE_ON_AFTER_S
         if jobs or pruned.asset_ids:
             _log.info("pruned", jobs=jobs, assets=len(pruned.asset_ids))
+
+    def _given_up(self, asset_id: str) -> bool:
+        """No job can begin to need the upload any more; False when one has done so since the upload was found."""
+        try:
+            self._store.give_up_asset(asset_id)
+        except Conflict:
+            return False
+        return True

@@ -18,6 +18,7 @@ from shared.store.protocol import ClaimRequest, Finished
 from shared.store.protocol import Worker as Identity
 from shared.types import JOB_TYPES, JobType
 from worker.attempt import Attempt
+from worker.errands import Errands
 from worker.folders import WorkFolders
 from worker.heartbeat import Heartbeat
 from worker.janitor import Janitor
@@ -70,6 +71,7 @@ class Worker:
         self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
         self.measures = Measures(store.usage)
         self.courier = Courier(store, settings, self._chance, network=network)
+        self._errands = Errands()
         self._folders = WorkFolders(settings.work_dir, worker_id)
         # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
         self._pause_s = min(2.0, settings.heartbeat_s / 2)
@@ -94,11 +96,13 @@ class Worker:
             self._log.info("worker ready", types=self.identity.types, slots=len(slots), host=self.identity.host)
             heartbeat.start()
             self.courier.start()
+            self._errands.start()
             for slot in slots:
                 slot.start()
             drained = self._supervise(slots)
             self.courier.close()
             heartbeat.close()
+            self._errands.close()
             self._leave()
         finally:
             self._folders.close()
@@ -265,7 +269,13 @@ class Worker:
     # --- the threads ---------------------------------------------------------------------------------------
     def _heartbeat(self) -> Heartbeat:
         janitor = Janitor(
-            self._store, self._storage, self._settings, self._clock, self._chance, reaped=self.measures.reaped
+            self._store,
+            self._storage,
+            self._settings,
+            self._clock,
+            self._chance,
+            errand=self._errands.ask,
+            reaped=self.measures.reaped,
         )
         return Heartbeat(
             self._store,

@@ -157,7 +157,7 @@ WORKERS: Ways = (
     (r"release\.", at_release),
     (r"feed\.|seen\.|add_children", at_collecting),
     (r"leave\.|folders\.(home|lock)\.gone", at_farewell),
-    (r"prun|file\.(folder\.)?gone|storage\.delete_prefix", at_pruning),
+    (r"prun|give_up_asset|file\.(folder\.)?gone|storage\.delete_prefix", at_pruning),
     (r"file\.abandoned", at_an_old_part),
     (r"claim|heartbeat|clocks|control|finish|reap|tend|attempt|source|child\.spawn|survivors|output|folders", at_work),
     (r"storage\.(put|fetch)|file\.(lent|part|data|record|draft|folder)", at_work),

@@ -24,6 +24,7 @@ from shared.job import Job, NewJob, Status, new_id
 from shared.log import configure_log
 from shared.settings import Settings, load_settings
 from shared.storage.local import LocalStorage
+from shared.storage.protocol import StorageAdapter
 from shared.store.local import LocalJobStore
 from shared.types import JOB_TYPES
 from worker.fetch import Network
@@ -90,12 +91,17 @@ def settings_for(folder: Path, **changed: object) -> Settings:
 
 
 def make_worker(
-    store: LocalJobStore, settings: Settings, *, stall_s: float = 600.0, network: Network | None = None
+    store: LocalJobStore,
+    settings: Settings,
+    *,
+    stall_s: float = 600.0,
+    network: Network | None = None,
+    storage: StorageAdapter | None = None,
 ) -> Worker:
     """A worker that offers `ingest` by the test pipeline, and a parent type, which nobody may claim."""
     return Worker(
         store,
-        LocalStorage(Path(settings.storage_url.removeprefix("file:")), b"secret"),
+        storage or LocalStorage(Path(settings.storage_url.removeprefix("file:")), b"secret"),
         ENGINE,
         settings,
         {"ingest": INGEST, "flow": INGEST},
@@ -112,10 +118,16 @@ class Stand:
     """A queue with a worker in threads of this process."""
 
     def __init__(
-        self, store: LocalJobStore, settings: Settings, *, stall_s: float = 600.0, network: Network | None = None
+        self,
+        store: LocalJobStore,
+        settings: Settings,
+        *,
+        stall_s: float = 600.0,
+        network: Network | None = None,
+        storage: StorageAdapter | None = None,
     ) -> None:
         self.store, self.settings = store, settings
-        self.worker = make_worker(store, settings, stall_s=stall_s, network=network)
+        self.worker = make_worker(store, settings, stall_s=stall_s, network=network, storage=storage)
         self.exit_codes: list[int] = []
         self._thread = threading.Thread(target=lambda: self.exit_codes.append(self.worker.run()))
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from shared.errors import Unavailable
-from shared.job import Job, Status
+from shared.job import Job, Status, new_id
+from shared.storage.protocol import StorageAdapter
+from shared.storage.s3 import S3Place, S3Storage
 from shared.store.local import LocalJobStore
-from tests.worker.stand import Program, Stand, settings_for, submit, until
+from shared.store.protocol import ClaimRequest, Worker
+from tests.real.s3 import KEYS
+from tests.worker.stand import PATIENCE_S, Program, Stand, settings_for, submit, until
 
 
 @pytest.fixture
@@ -27,8 +32,8 @@ def stand(store, tmp_path) -> Iterator[Callable[..., Stand]]:
     """Starts a worker on the queue and ends it after the test."""
     stands: list[Stand] = []
 
-    def start(**changed: Any) -> Stand:
-        stands.append(Stand(store, settings_for(tmp_path, **changed)))
+    def start(*, storage: StorageAdapter | None = None, **changed: Any) -> Stand:
+        stands.append(Stand(store, settings_for(tmp_path, **changed), storage=storage))
         stands[-1].start()
         return stands[-1]
 
@@ -123,3 +128,29 @@ def test_a_job_outlives_its_first_lease(store, stand, tmp_path) -> None:
     stand(lease_s=3.0)
     done = until(store, job, lambda found: found.terminal)
     assert (done.status, done.attempt) == (Status.COMPLETED, 1)
+
+
+def test_a_storage_that_does_not_answer_holds_up_no_heartbeat(store, stand, tmp_path, monkeypatch) -> None:
+    """A dead worker's last attempt has files to be deleted, the bucket is silent, and other jobs keep their leases."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    lost = submit(store, max_failures=1)
+    gone = Worker(id="gone", host="there", version="0", types=("ingest",), slots=1)
+    assert store.claim(ClaimRequest(gone, new_id(), 0.05)) is not None
+    program = Program(tmp_path)
+    job = submit(store, code=program.code)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE_S)
+        bucket = S3Place("studio", "", f"http://127.0.0.1:{silent.getsockname()[1]}", "us-east-1")
+        worker = stand(storage=S3Storage(bucket), lease_s=4.0)
+        program.await_start()
+        asked, _ = silent.accept()
+        with asked:
+            assert until(store, lost, Status.DEAD_LETTER).attempt == 1
+            for _ in range(3):
+                now = store.get(job.id)
+                assert now is not None
+                until(store, job, renewed(now))
+        store.cancel(job.id)
+        until(store, job, Status.CANCELLED)
+    worker.drop()

@@ -8,17 +8,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.job import Job, Status, new_id
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Beat, ClaimRequest, Worker
+from shared.store.protocol import Asset, Beat, ClaimRequest, Worker
 from tests.worker.stand import settings_for, submit
+from worker.errands import Errand
 from worker.janitor import Janitor
 
 LOST = Worker(id="lost", host="there", version="0", types=("ingest",), slots=1)
+
+
+def at_once(errand: Errand) -> bool:
+    """Does what the janitor wants done elsewhere here and now."""
+    errand()
+    return True
 
 
 @dataclass
@@ -39,7 +47,7 @@ class Place:
 
     def hire(self) -> Janitor:
         """A janitor who has just begun."""
-        return Janitor(self.store, self.storage, self.settings, lambda: self.now, random.Random(1))
+        return Janitor(self.store, self.storage, self.settings, lambda: self.now, random.Random(1), errand=at_once)
 
     def spend(self, seconds: float, step_s: float = 1.0) -> None:
         """Let time pass with a turn at every step."""
@@ -172,3 +180,29 @@ def test_old_jobs_are_pruned_with_their_files(place, tmp_path) -> None:
     assert place.storage.stat(f"outputs/{old.id}/1/a.txt") is None
     assert place.store.get(young.id) is not None
     assert place.storage.stat(f"outputs/{young.id}/1/a.txt") is not None
+    place.change("UPDATE job SET created_at = 1, completed_at = 1")
+    place.spend(1500)
+    assert place.store.get(young.id) is None, "it is not done once only"
+
+
+def test_an_upload_that_a_job_came_to_need_stays(place, tmp_path, monkeypatch) -> None:
+    """Between the look for old uploads and the deletion of their files somebody may have sent a job."""
+    (tmp_path / "made").write_text("x")
+    for asset_id in ("wanted", "old"):
+        about = {"owner": "someone", "filename": "talk.wav", "content_type": "audio/wav", "size_bytes": 1}
+        place.store.add_asset(Asset(id=asset_id, state="uploading", **about))
+        key = f"uploads/{asset_id}"
+        place.storage.put(tmp_path / "made", key, content_type="audio/wav", progress=lambda *_: None)
+    place.change("UPDATE asset SET created_at = 1")
+    prunable = place.store.prunable
+
+    def found(**about: Any) -> Any:
+        pruned = prunable(**about)
+        submit(place.store, source="wanted")
+        return pruned
+
+    monkeypatch.setattr(place.store, "prunable", found)
+    place.spend(700)
+    assert place.storage.stat("uploads/wanted") is not None
+    assert place.store.asset("wanted").state == "uploading"
+    assert place.storage.stat("uploads/old") is None
