@@ -156,7 +156,7 @@ def test_silence_is_at_its_place_where_ten_milliseconds_are_no_whole_samples():
     assert (begin, end) == (pytest.approx(5813 * 220 / 22_050, abs=1e-6), pytest.approx(6013 * 220 / 22_050, abs=1e-6))
 
 
-def test_a_stop_ends_the_measurement_and_its_ffmpeg(run, ten_minutes):
+def test_a_stop_ends_the_measurement_and_its_ffmpeg(run, three_minutes):
     """The stop is noticed while sound comes in; the fixture proves that nothing is left."""
 
     def stop(_seconds):
@@ -164,7 +164,7 @@ def test_a_stop_ends_the_measurement_and_its_ffmpeg(run, ten_minutes):
 
     mix = Mix(2, 48_000, sixteen_bit=True)
     with pytest.raises(Stopped):
-        measure(run, input_args(ten_minutes), mix, folder=run.work, on_time=stop)
+        measure(run, input_args(three_minutes), mix, folder=run.work, on_time=stop)
 
 
 def test_progress_counts_decoded_seconds(run, tmp_path):
