@@ -234,7 +234,7 @@ class RenderParams(JobParams):
             if name in (PEAKS, CHAPTERS):
                 yield FieldError(f"outputs.{number}.name", "is the name of another output; choose another")
             if spec.picture is not None and spec.format != "mp4":
-                yield FieldError(f"outputs.{number}.picture", f"is for mp4; leave it out")
+                yield FieldError(f"outputs.{number}.picture", "is for mp4; leave it out")
             if spec.picture == "cover" and self.cover is None:
                 yield FieldError(f"outputs.{number}.picture", "needs a cover, and there is none; name one in cover")
 
