@@ -76,7 +76,7 @@ def test_sources_of_all_kinds_lie_where_they_were_put(rendered, tmp_path, make):
 
 
 def test_gain_and_pan_are_exact(rendered, tmp_path):
-    """Of equal power wherever it is put, unchanged in the middle; a mix of mono tracks in the middle is mono."""
+    """Of equal power wherever it is put, unchanged in the middle."""
     mono = signals.write(tmp_path / "mono.wav", level(0.25))
     both = signals.write(tmp_path / "both.wav", np.hstack([level(0.5), level(-0.125)]))
     tracks = [
@@ -89,7 +89,6 @@ def test_gain_and_pan_are_exact(rendered, tmp_path):
     for number, sides in enumerate([*want, np.array([0.5, -0.125]) * signals.db(3)]):
         assert sound[number * RATE + 100] == pytest.approx(sides, abs=1e-6), number
         assert sound[number * RATE + RATE - 1] == pytest.approx(sides, abs=1e-6), number
-    assert rendered.mixed(mono).samples.shape == (RATE, 1)
 
 
 def test_what_adds_up_beyond_full_scale_is_not_cut_off(rendered, tmp_path):
@@ -124,15 +123,13 @@ def test_intro_and_outro_blend_at_equal_power_and_without_a_gap(rendered, tmp_pa
         name: signals.write(tmp_path / f"{name}.wav", np.hstack([level(left, 3), level(right, 3)]), encoding="f32")
         for name, (left, right) in {"sting": (0.5, 0.0), "show": (0.0, 0.5)}.items()
     }
-    sting = {"source": sides["sting"], "crossfade_s": 1}
-    made = rendered.mixed(sides["show"], intro=sting, outro=sting | {"crossfade_s": 0.5})
+    sting = {"source": sides["sting"]}
+    made = rendered.mixed(sides["show"], intro=sting | {"crossfade_s": 1}, outro=sting)
     sound = made.samples
-    assert len(sound) == round((3 + 3 + 3 - 1 - 0.5) * RATE)
+    assert len(sound) == (3 + 3 + 3 - 1) * RATE
     assert np.allclose((sound**2).sum(axis=1), 0.25, atol=1e-6)
     assert sound[2 * RATE + RATE // 2] == pytest.approx([0.5 * np.sqrt(0.5)] * 2, abs=1e-4)
-    assert [made.told[at]["begins_s"] for at in ("intro", "tracks.0", "outro")] == [0.0, 2.0, 4.5]
-    hard = rendered.mixed(sides["show"], intro={"source": sides["sting"]}).samples
-    assert np.allclose((hard**2).sum(axis=1), 0.25)
+    assert [made.told[at]["begins_s"] for at in ("intro", "tracks.0", "outro")] == [0.0, 2.0, 5.0]
 
 
 SPEECH_S = [(2.0, 4.0), (4.3, 6.0), (11.0, 12.5)]
@@ -184,18 +181,13 @@ def test_ducking_hears_real_speech(rendered, recordings, tmp_path):
     assert gain_db.min() > -12.1
 
 
-def test_effects_and_music_without_speech_stay_as_they_are(rendered, tmp_path):
-    """Nor does `by_db = 0` change anything."""
-    voice = signals.write(tmp_path / "voice.wav", talk()[: 5 * RATE])
-    tone = signals.write(tmp_path / "tone.wav", signals.tone(5, -12))
-    want = signals.tone(5, -12)[:, 0] * np.sqrt(2)
-    for role, by_db in (("effect", 12), ("music", 0)):
-        made = rendered.mixed(
-            {"source": voice} | LEFT, {"source": tone, "role": role} | RIGHT, ducking={"by_db": by_db}
-        )
-        assert np.allclose(made.samples[:, 1], want, atol=1e-4), role
-    alone = rendered.mixed({"source": tone, "role": "music"})
-    assert np.allclose(alone.samples[:, 0] * np.sqrt(2), want, atol=1e-4)
+@pytest.mark.parametrize(("role", "by_db"), [("effect", 12), ("music", 0)])
+def test_what_is_not_to_go_down_stays_as_it_is(rendered, tmp_path, role, by_db):
+    """Effects under speech, and music where nothing is asked of it."""
+    voice = signals.write(tmp_path / "voice.wav", talk()[: 4 * RATE])
+    tone = signals.write(tmp_path / "tone.wav", signals.tone(4, -12))
+    made = rendered.mixed({"source": voice} | LEFT, {"source": tone, "role": role} | RIGHT, ducking={"by_db": by_db})
+    assert np.allclose(made.samples[:, 1], signals.tone(4, -12)[:, 0] * np.sqrt(2), atol=1e-4)
 
 
 def test_tracks_are_brought_to_their_loudness(rendered, tmp_path):
