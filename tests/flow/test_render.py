@@ -209,7 +209,8 @@ def test_a_bed_lies_below_the_speech_loops_and_ends_with_the_show(rendered, tmp_
     """In pauses as far below the speech as was asked; every turn of it is as long as the piece, to the sample."""
     voice = np.concatenate([signals.podcast(8, channels=1), signals.silence(6, channels=1)])
     path = signals.write(tmp_path / "voice.wav", voice)
-    piece = signals.faded(signals.music(2.5, peak_dbtp=-6), 0.05)
+    # Where its end meets its beginning it jumps from nothing to its highest.
+    piece = signals.tone(2.5, -12, -12, hertz=100.3, phase_deg=90)
     bed = signals.write(tmp_path / "bed.wav", piece, encoding="f32")
     made = rendered.mixed({"source": path} | LEFT, music={"source": bed, "below_speech_lu": 8, "fade_out_s": 1})
     sound = made.samples
@@ -222,7 +223,7 @@ def test_a_bed_lies_below_the_speech_loops_and_ends_with_the_show(rendered, tmp_
     begin = 4 * turn + RAMP
     assert np.allclose(sound[begin : begin + turn - 2 * RAMP], gain * piece[RAMP:-RAMP], atol=1e-4)
     assert np.abs(sound[-1]).max() < 1e-3
-    assert steepest(sound[9 * RATE :, 1]) <= 1.01 * gain * steepest(piece[:, 1])
+    assert steepest(sound[9 * RATE :, 1]) < 2 * gain * steepest(piece[:, 1])  # the ramps add a little of their own
     once = rendered.mixed(path, music={"source": bed, "loop": False})
     assert once.told["music"]["ends_s"] == 2.5
     assert once.warnings == ["music ends 11.5 s before the show does; let it loop, or choose a longer one."]
