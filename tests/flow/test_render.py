@@ -13,8 +13,10 @@ from shared.types import RenderParams
 from tests.flow.editor import numbered, places
 from tests.flow.studio import RATE
 from tests.media import judges, signals
+from worker.mixing.mixer import Mixer
 from worker.mixing.timeline import lay_out
 from worker.mixing.words import chapters_of
+from worker.stop import Reason, Stopped
 
 pytestmark = pytest.mark.media
 
@@ -299,3 +301,20 @@ def test_the_stage_tells_what_was_really_decoded_and_mixed(rendered, tmp_path, n
     assert len(steps) >= 27
     assert steps[-1][0] == pytest.approx(27)
     assert [done for done, _ in steps if done > 12] == sorted(done for done, _ in steps if done > 12)
+
+
+def test_a_stop_in_the_middle_of_the_mix_ends_it(rendered, run, tmp_path, monkeypatch):
+    """Neither the one who mixes nor the program that listens goes on; the fixture finds what is left running."""
+    path = signals.write(tmp_path / "talk.wav", signals.podcast(4))
+    blocks, seen = Mixer.blocks, []
+
+    def stopped(mixer):
+        for block in blocks(mixer):
+            seen.append(block)
+            run.stop.request(Reason.CANCEL)
+            yield block
+
+    monkeypatch.setattr(Mixer, "blocks", stopped)
+    with pytest.raises(Stopped):
+        rendered.mixed(path)
+    assert len(seen) == 1
