@@ -78,6 +78,8 @@ class Delivery:
     room_db: float = LOSSLESS_ROOM_DB
     solved: Solved | None = None
     after: Measured | None = None
+    #: Output arguments for what it carries beside the sound, out of the master's `inputs`: pictures, and all its words.
+    attached: tuple[str, ...] = ()
 
     @property
     def part(self) -> Path:
@@ -110,6 +112,8 @@ class Master:
     ceiling_dbtp: float
     deliveries: Sequence[Delivery]
     metadata: Sequence[str] = ()
+    #: Input arguments of files of ours whose content goes into the finished ones: ffmpeg's inputs from 1 on.
+    inputs: Sequence[str] = ()
     warnings: list[str] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
 
@@ -326,6 +330,7 @@ class Master:
         `span` is the part of the source in samples, and `path` where that part of a lone file goes.
         """
         inputs, cut = self._input(*span)
+        inputs += self.inputs
         graph, outputs = list[str](), list[str]()
         groups: dict[tuple[Mix, Solved | None], list[int]] = {}
         for number, item in enumerate(items):
@@ -362,7 +367,9 @@ class Master:
             outputs += ["-map", f"[o{number}]"]
             if seen:
                 outputs += ["-map", str(self.source.picture), *self.source.picture_codec]
-            outputs += [*item.made.codec_args(), *item.made.muxer_args(), *self.metadata, str(path or item.part)]
+            outputs += [*item.made.codec_args(), *item.made.muxer_args(worded=bool(item.attached))]
+            outputs += [*self.metadata, *item.attached]
+            outputs.append(str(path or item.part))
         return [*inputs, "-filter_complex", ";".join(graph), *outputs]
 
     def _input(self, begin: int, end: int | None) -> tuple[list[str], list[str]]:

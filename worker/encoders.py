@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.types import LOSSY, OutputSpec
-from worker.ffmpeg import BITEXACT, OUTPUTS, OutputFormat, transcode
+from worker.ffmpeg import BITEXACT, OUTPUTS, SAME_BYTES, OutputFormat, transcode
 from worker.loudness import measure
 from worker.meter import Mix
 
@@ -75,9 +75,9 @@ class Encoding:
             return [*args, "-c:a", "flac", *depth]
         return [*args, "-c:a", self.format.encoder, "-b:a", f"{self.kbps}k"]
 
-    def muxer_args(self) -> list[str]:
-        """The container and its settings."""
-        return [*BITEXACT, *self.format.muxer_args, "-f", self.format.muxer]
+    def muxer_args(self, *, worded: bool = False) -> list[str]:
+        """The container and its settings; `worded` leaves it to others to say which words come along."""
+        return [*(SAME_BYTES if worded else BITEXACT), *self.format.muxer_args, "-f", self.format.muxer]
 
 
 def encoding(spec: OutputSpec, *, channels: int, sample_rate: int, deep: bool) -> Encoding:

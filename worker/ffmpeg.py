@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BITEXACT",
     "OUTPUTS",
+    "SAME_BYTES",
     "SOURCE_NAME",
     "Engine",
     "OutputFormat",
@@ -44,7 +45,9 @@ MAX_STREAMS, PROBE_BYTES, ANALYZE_US = 16, 50_000_000, 20_000_000
 #: The name a source has in its own folder; no extension, so that only its content decides what it is.
 SOURCE_NAME = "source"
 #: Makes two encodings of the same sound the same bytes (an Ogg serial, a date and a version would differ).
-BITEXACT = ("-fflags", "+bitexact", "-flags:a", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1")
+SAME_BYTES = ("-fflags", "+bitexact", "-flags:a", "+bitexact", "-flags:v", "+bitexact")
+#: The same, and no word of any input comes along.
+BITEXACT = (*SAME_BYTES, "-map_metadata", "-1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from shared.types.collect import CollectParams
 from shared.types.edit import EditParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
+from shared.types.render import RenderParams
 from shared.types.report import QualityReport, ReportParams
 from shared.types.thumbnail import ThumbnailParams
 
@@ -28,6 +29,7 @@ __all__ = [
     "OutputSpec",
     "Params",
     "QualityReport",
+    "RenderParams",
     "ReportParams",
     "ThumbnailParams",
     "is_url",
@@ -76,6 +78,14 @@ JOB_TYPES: dict[str, JobType] = {
             params=EditParams,
             stages=("downloading", "editing", "encoding", "uploading"),
             timeout_s=3600,
+            stall_s=120,
+        ),
+        JobType(
+            name="render",
+            title="Mix tracks, music, intro and outro into a finished show",
+            params=RenderParams,
+            stages=("downloading", "mixing", "normalizing", "encoding", "uploading"),
+            timeout_s=7200,
             stall_s=120,
         ),
         JobType(

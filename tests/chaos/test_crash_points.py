@@ -40,6 +40,8 @@ PRIVATE = {
     "worker/fetch.py: _save: part.unlink": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/edit.py: edit: parts.mkdir": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/edit.py: edit: shutil.rmtree": "in the attempt's folder, which goes as a whole",
+    "worker/pipelines/render.py: mix: parts.mkdir": "in the attempt's folder, which goes as a whole",
+    "worker/pipelines/render.py: mix: shutil.rmtree": "in the attempt's folder, which goes as a whole",
     "worker/loudness.py: _printed: path.unlink": "in the attempt's folder, which goes as a whole",
     "worker/launcher.py: start: os.fork": "another program, whose death tests/worker/test_process.py is about",
 }

@@ -12,6 +12,7 @@ import pytest
 
 from shared.job import Output
 from tests.flow.editor import Editor
+from tests.flow.studio import Studio
 from worker.pipelines import PIPELINES
 from worker.process import Child
 from worker.run import Run
@@ -78,3 +79,19 @@ def edited(run, tmp_path, monkeypatch) -> Editor:
 
     monkeypatch.setattr(run.processes, "start", start)
     return editor
+
+
+@pytest.fixture
+def rendered(run, tmp_path, monkeypatch) -> Studio:
+    """Renders shows of files: `rendered(path, {"source": path, "offset_s": 3}, music={...}, **params)`."""
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    studio = Studio(run, saved, [])
+    real = run.processes.start
+
+    def start(argv, **more):
+        studio.started.append(list(argv))
+        return real(argv, **more)
+
+    monkeypatch.setattr(run.processes, "start", start)
+    return studio

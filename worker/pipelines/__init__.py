@@ -7,10 +7,11 @@ from typing import Any
 from worker.pipelines.collect import COLLECT
 from worker.pipelines.edit import EDIT
 from worker.pipelines.ingest import INGEST
+from worker.pipelines.render import RENDER
 from worker.pipelines.report import REPORT
 from worker.pipelines.thumbnail import THUMBNAIL
 from worker.run import Pipeline
 
 PIPELINES: dict[str, Pipeline[Any]] = {
-    pipeline.type: pipeline for pipeline in (INGEST, EDIT, COLLECT, REPORT, THUMBNAIL)
+    pipeline.type: pipeline for pipeline in (INGEST, EDIT, RENDER, COLLECT, REPORT, THUMBNAIL)
 }
