@@ -213,6 +213,31 @@ class Client:
         headers = {"Idempotency-Key": new_id()}
         return cast("JobView", self._json("POST", f"{_job(job_id)}/retry", body={}, headers=headers, repeat=True))
 
+    def cancel_many(self, where: Mapping[str, Any]) -> dict[str, int]:
+        """Cancel every unfinished job that matches, batch by batch; counts those `cancelled` and those `stopping`."""
+        total = {"cancelled": 0, "stopping": 0}
+        while True:
+            done = self._json("POST", "/api/jobs/cancel", body=where, repeat=True)
+            total = {name: count + done[name] for name, count in total.items()}
+            if not done["more"]:
+                return total
+
+    def retry_many(self, where: Mapping[str, Any]) -> dict[str, int]:
+        """Run every failed job that matches again, once each: how many were `retried`, how many `skipped`."""
+        total, cursor = {"retried": 0, "skipped": 0}, None
+        while True:
+            body = {**where, "cursor": cursor} if cursor else where
+            done = self._json("POST", "/api/jobs/retry", body=body, repeat=True)
+            total = {name: count + done[name] for name, count in total.items()}
+            cursor = done["next_cursor"]
+            if cursor is None:
+                return total
+
+    def steer(self, job_type: str, **changes: object) -> dict[str, Any]:
+        """Pause, resume (`paused`) or limit (`max_running`) a job type."""
+        path = f"/api/job-types/{quote(job_type, safe='')}"
+        return cast("dict[str, Any]", self._json("PATCH", path, body=changes, repeat=True))
+
     def purge(self, job_id: str) -> None:
         """Delete an ended job with its outputs."""
         self._json("DELETE", _job(job_id), query={"purge": "true"})

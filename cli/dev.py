@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import IO, Self
 
 from cli.client import USAGE, Client, CommandError, Refused, Unreachable
+from cli.steering import as_told, steering_line
 from shared.settings import Settings, environment_with
 from shared.storage import get_storage
 from shared.store import get_job_store, reset_job_store
@@ -181,11 +182,13 @@ def run_dev(settings: Settings, say: Say, *, port: int, workers: int) -> None:
     with ends_by_signal():
         if settings.ephemeral:
             say(f"SPOOL_EPHEMERAL: {_clear(settings)}")
-        get_job_store(settings).migrate()
+        store = get_job_store(settings)
+        store.migrate()
+        steered = [steering_line(as_told(one)) for one in store.stats(hours=1).steering]
         reset_job_store()
         with Parts(settings, port=port, workers=workers, say=say) as parts:
             try:
-                for line in _addresses(parts.url, workers):
+                for line in [*_addresses(parts.url, workers), *steered]:
                     say(line)
                 while True:
                     time.sleep(0.2)

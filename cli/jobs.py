@@ -14,6 +14,7 @@ from rich.table import Table
 
 from cli.client import Client, CommandError, EventView, JobView, Unreachable, ended_badly, is_terminal
 from cli.live import PATIENCE_S, duration_text, size_text, stage_text, summary, took_s
+from cli.steering import steering_line
 
 #: A log is asked for new lines this often: workers hand theirs in with their heartbeats.
 _LOG_S = 0.5
@@ -116,6 +117,7 @@ def stats_lines(stats: Mapping[str, Any]) -> list[str]:
         if stats[key] is not None:
             half, most, nearly_all = (f"{stats[key][p] / 1000:.1f} s" for p in ("p50", "p95", "p99"))
             lines.append(f"{words}: half under {half}, 95 % under {most}, 99 % under {nearly_all}")
+    lines += [steering_line(one) for one in stats["steering"]]
     workers = [f"  {one['host']}: {one['running']} of {one['slots']} slots busy" for one in stats["workers"]]
     return [
         *lines,

@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from cli import jobs as show
+from cli import steering
 from cli.client import (
     DONE,
     INTERRUPTED,
@@ -63,6 +64,15 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `spool jobs` prints it.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs, as `spool jobs` prints them.")]
+SomeIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of jobs, as `spool jobs` prints them.")
+]
+TypeName = Annotated[str, typer.Argument(metavar="TYPE", help="A job type, such as ingest.")]
+StatusOption = Annotated[str | None, typer.Option(help="Every job in this state.")]
+TypeOption = Annotated[str | None, typer.Option("--type", help="Every job of this type.")]
+TagOption = Annotated[str | None, typer.Option(help="Every job with this tag.")]
+TextOption = Annotated[str | None, typer.Option(help="Every job with this in its name, title or id.")]
+AllFlag = Annotated[bool, typer.Option("--all", help="Every job there is.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A word to find the job by; may be repeated.")]
 OutDir = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Save the finished files here.")]
 
@@ -207,29 +217,77 @@ def logs(
 
 
 @app.command()
-def cancel(job_ids: JobIds, as_json: JsonFlag = False) -> None:
-    """Cancel jobs; running ones are stopped within a second or so."""
+def cancel(
+    *,
+    job_ids: SomeIds = None,
+    status: StatusOption = None,
+    job_type: TypeOption = None,
+    tag: TagOption = None,
+    text: TextOption = None,
+    everything: AllFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Cancel jobs, by their ids or by what they have in common; running ones are stopped within a second or so."""
     console = _console(as_json)
+    where = steering.selection(job_ids, everything=everything, status=status, job_type=job_type, tag=tag, text=text)
     client = _client(console)
-    for job_id in job_ids:
+    if where is not None:
+        done = client.cancel_many(where)
+        _tell(console, done, steering.cancelled_line(done), as_json=as_json)
+    for job_id in job_ids or ():
         job, sentence = show.cancelled_text(client, job_id)
-        if as_json:
-            show.print_json(job)
-        else:
-            _say(console, [sentence])
+        _tell(console, job, sentence, as_json=as_json)
 
 
 @app.command()
-def retry(job_ids: JobIds, as_json: JsonFlag = False) -> None:
-    """Run failed or cancelled jobs again, each as a new job."""
+def retry(
+    *,
+    job_ids: SomeIds = None,
+    status: StatusOption = None,
+    job_type: TypeOption = None,
+    tag: TagOption = None,
+    text: TextOption = None,
+    everything: AllFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run jobs again, each as a new one: by their ids, or all that failed and have something in common."""
     console = _console(as_json)
+    where = steering.selection(job_ids, everything=everything, status=status, job_type=job_type, tag=tag, text=text)
     client = _client(console)
-    for job_id in job_ids:
+    if where is not None:
+        done = client.retry_many(where)
+        _tell(console, done, steering.retried_line(done), as_json=as_json)
+    for job_id in job_ids or ():
         job = client.retry(job_id)
-        if as_json:
-            show.print_json(job)
-        else:
-            _say(console, [f"Queued again as {job['id']}. Follow it: spool watch {job['id']}"])
+        _tell(console, job, f"Queued again as {job['id']}. Follow it: spool watch {job['id']}", as_json=as_json)
+
+
+@app.command()
+def pause(job_type: TypeName, as_json: JsonFlag = False) -> None:
+    """Let no worker take jobs of a type; what runs goes on, and new jobs wait."""
+    console = _console(as_json)
+    one = _client(console).steer(job_type, paused=True)
+    _tell(console, one, steering.steering_line(one), as_json=as_json)
+
+
+@app.command()
+def resume(job_type: TypeName, as_json: JsonFlag = False) -> None:
+    """Let workers take jobs of a paused type again."""
+    console = _console(as_json)
+    one = _client(console).steer(job_type, paused=False)
+    _tell(console, one, steering.steering_line(one), as_json=as_json)
+
+
+@app.command()
+def limit(
+    job_type: TypeName,
+    most: Annotated[str, typer.Argument(metavar="N", help="Jobs at once, over all workers; none for any number.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Let at most N jobs of a type run at once, over all workers."""
+    console = _console(as_json)
+    one = _client(console).steer(job_type, max_running=steering.at_once(most))
+    _tell(console, one, steering.steering_line(one), as_json=as_json)
 
 
 @app.command()
@@ -424,6 +482,14 @@ def _answer(console: Console, jobs: list[JobView], lines: list[str], *, as_json:
             show.print_json(job)
     else:
         _say(console, lines)
+
+
+def _tell(console: Console, value: object, sentence: str, *, as_json: bool) -> None:
+    """One value for a program, or one sentence about it for a person."""
+    if as_json:
+        show.print_json(value)
+    else:
+        _say(console, [sentence])
 
 
 def _say(console: Console, lines: list[str]) -> None:

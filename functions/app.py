@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from functions import events, jobs, ops, pages, uploads
+from functions import events, jobs, ops, pages, steering, uploads
 from functions.auth import Guard
 from functions.call import Context, Operation, routes
 from functions.edge import Bound, Stamp
@@ -20,6 +20,7 @@ from functions.keyring import Keyring
 from functions.limits import Limits
 from functions.metrics import Metrics
 from functions.models import (
+    CancelSelection,
     DeleteQuery,
     HistoryQuery,
     JobListQuery,
@@ -27,12 +28,15 @@ from functions.models import (
     JobQuery,
     JobRequest,
     LiveQuery,
+    RetrySelection,
     StatsQuery,
+    TypePatch,
     UploadRequest,
 )
 from functions.ops import HealthView, JobTypesView, StatsView
 from functions.problems import problem
 from functions.readiness import Readiness
+from functions.steering import CancelledView, RetriedView, SteeringView
 from functions.view import AssetView, HistoryView, JobListView, JobsView, JobView, OutputsView, UploadView
 from shared.errors import ConfigurationError
 from shared.secret import signing_secret
@@ -61,6 +65,10 @@ OPERATIONS = (
               answers={200: HistoryView}),
     Operation("GET", "/api/jobs/{id}/outputs", jobs.outputs, "List finished files", answers={200: OutputsView}),
     Operation("GET", "/api/jobs/{id}/outputs/{name}", jobs.output, "Go to a file", answers={302: "The file is there"}),
+    Operation("POST", "/api/jobs/cancel", steering.cancel_many, "Cancel many jobs", body=CancelSelection,
+              answers={200: CancelledView}, scope="write"),
+    Operation("POST", "/api/jobs/retry", steering.retry_many, "Run many failed jobs again", body=RetrySelection,
+              answers={200: RetriedView}, scope="write", cost="job"),
     Operation("POST", "/api/uploads", uploads.begin, "Announce an upload", body=UploadRequest,
               answers={201: UploadView}, scope="write", cost="write"),
     Operation("GET", "/api/uploads/{id}", uploads.resume, "Ask where the rest of an upload goes",
@@ -75,6 +83,8 @@ OPERATIONS = (
               headers=("Last-Event-ID",), answers={200: "Messages `hello`, `event`, `job` and `reset`"}),
     Operation("GET", "/api/stats", ops.stats, "The queue at a glance", query=StatsQuery, answers={200: StatsView}),
     Operation("GET", "/api/job-types", ops.job_types, "What Spool can do", answers={200: JobTypesView}),
+    Operation("PATCH", "/api/job-types/{id}", steering.steer, "Pause, resume or limit a job type", body=TypePatch,
+              answers={200: SteeringView}, scope="admin"),
     Operation("GET", "/metrics", ops.metrics, "The queue and its workers for Prometheus",
               answers={200: "Prometheus text format 0.0.4"}),
     Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView},

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from shared.job import Level, Phase, Status
+from shared.job import TERMINAL, Level, Phase, Status
 from shared.text import plain
 from shared.types import JOB_TYPES
 
@@ -27,6 +27,18 @@ def _job_type(name: str) -> str:
     if name not in JOB_TYPES:
         raise ValueError(f"there is no job type {name!r}; choose one of {', '.join(JOB_TYPES)}")
     return name
+
+
+def _unfinished(status: Status) -> Status:
+    if status in TERMINAL:
+        raise ValueError(f"{status} jobs have ended; only unfinished ones can be cancelled")
+    return status
+
+
+def _failed(status: Status) -> Status:
+    if status not in {Status.FAILED, Status.DEAD_LETTER}:
+        raise ValueError("many at once are run again when they are failed or dead_letter; retry others one by one")
+    return status
 
 
 def _link(url: str) -> str:
@@ -120,6 +132,62 @@ class JobPatch(Body):
     def _changes_something(self) -> Self:
         if self.priority is None and self.run_at is None and self.tags is None:
             raise ValueError("give at least one of priority, run_at and tags")
+        return self
+
+
+class JobSelection(Body):
+    """Many jobs at once: filters add up, and nothing is taken for everything unless `all` says so."""
+
+    status: Status | None = None
+    type: JobTypeName | None = None
+    tag: Tag | None = None
+    text: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain)] | None = Field(
+        default=None, description="Part of the name, the title or the id; capitals do not matter."
+    )
+    since: AwareDatetime | None = Field(default=None, description="Created then or later: ISO 8601 with a zone.")
+    all: bool = Field(default=False, description="True takes every job; give it instead of a filter.")
+
+    @model_validator(mode="after")
+    def _selects_something(self) -> Self:
+        filters = [self.status, self.type, self.tag, self.text, self.since]
+        if self.all == any(one is not None for one in filters):
+            raise ValueError("give at least one of status, type, tag, text and since, or `all`: true alone")
+        return self
+
+
+class CancelSelection(JobSelection):
+    """Unfinished jobs to cancel."""
+
+    status: Annotated[Status, AfterValidator(_unfinished)] | None = None
+    limit: int = Field(default=500, ge=1, le=500, description="Jobs of one batch.")
+
+
+class RetrySelection(JobSelection):
+    """Failed jobs to run again."""
+
+    status: Annotated[Status, AfterValidator(_failed)] | None = Field(
+        default=None, description="`failed` or `dead_letter`; both when left out."
+    )
+    limit: int = Field(default=100, ge=1, le=100, description="Jobs of one batch.")
+    cursor: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="`next_cursor` of the batch before."
+    )
+
+
+class TypePatch(Body):
+    """How jobs of a type are taken; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    paused: bool | None = Field(default=None, description="True: no worker takes a job of this type until it is false.")
+    max_running: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Jobs of this type that run at once, over all workers; null for any number."
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.paused is None and "max_running" not in self.model_fields_set:
+            raise ValueError("give at least one of paused and max_running")
         return self
 
 

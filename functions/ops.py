@@ -14,6 +14,7 @@ from starlette.responses import Response
 from functions.call import Call, answer
 from functions.metrics import CONTENT_TYPE
 from functions.models import NoQuery, StatsQuery
+from functions.steering import SteeringView, steering_view
 from functions.view import Time, View, iso
 from shared.errors import Unavailable
 from shared.job import ENDED_BADLY, TERMINAL, Status
@@ -89,6 +90,7 @@ class StatsView(View):
     media_s: float = Field(description="Seconds of media finished.")
     by_hour: list[HourView]
     workers: list[WorkerView]
+    steering: list[SteeringView] = Field(description="Job types that are paused or limited.")
 
 
 async def healthz(call: Call[NoQuery, None]) -> Response:
@@ -161,6 +163,7 @@ def stats_view(stats: Stats, hours: int) -> StatsView:
         media_s=sum(tally.media_ms for tally in ran) / 1000,
         by_hour=_by_hour(stats.tallies),
         workers=[_worker_view(seen) for seen in stats.workers],
+        steering=[steering_view(one) for one in stats.steering],
     )
 
 

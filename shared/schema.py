@@ -205,6 +205,18 @@ class WebhookGoneRow(SQLModel, table=True):
     gone_until: int
 
 
+class SteeringRow(SQLModel, table=True):
+    """A job type that is paused or limited."""
+
+    __tablename__ = "steering"
+
+    type: str = Field(primary_key=True)
+    paused_at: int | None
+    max_running: int | None
+    running: int
+
+
 TABLES: tuple[Any, ...] = (
     JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow, ApiKeyRow, BudgetRow, WebhookRow, WebhookGoneRow,
+    SteeringRow,
 )  # fmt: skip

@@ -39,6 +39,12 @@ class Admitted(SqlJobStore):
         self._new_jobs, self._root = len(jobs) if self._admission.max_waiting else 0, jobs[0].id
         return super().create(jobs)
 
+    def _create_again(self, families: Sequence[Sequence[NewJob]]) -> int:
+        """Run families again when there is room for all of their jobs."""
+        self._new_jobs = sum(map(len, families)) if self._admission.max_waiting else 0
+        self._root = families[0][0].id
+        return super()._create_again(families)
+
     def migrate(self) -> Sequence[str]:
         """As the store within."""
         return self._inner.migrate()

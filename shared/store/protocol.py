@@ -126,6 +126,35 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Steering:
+    """A job type that is paused or limited: since when, how many may run at once over all workers, how many do."""
+
+    type: str
+    paused_at: int | None = None
+    max_running: int | None = None
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a batch of cancels did: jobs that ended, jobs that were asked to stop, and whether more may match."""
+
+    cancelled: int
+    stopping: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a batch of retries did: new jobs, jobs that match but are run again already or with another, and where the
+    next batch begins."""
+
+    retried: int
+    skipped: int
+    next_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """The queue at a glance. Unfinished jobs are counted as far as was asked; finished ones come from the tally."""
 
@@ -134,6 +163,7 @@ class Stats:
     oldest_pending_at: int | None
     tallies: tuple[Tally, ...]
     workers: tuple[WorkerSeen, ...]
+    steering: tuple[Steering, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +313,15 @@ class JobStore(Protocol):
         Returns the job and whether it is new: False when the idempotency key had made it before.
         Raises `NotFound`, or `Conflict` unless it ended badly.
         """
+
+    def cancel_matching(self, where: JobFilter, *, limit: int) -> Cancelled:
+        """Cancel, or ask the owners of, at most `limit` unfinished jobs; a job is counted once, when that happens."""
+
+    def retry_matching(self, where: JobFilter, *, limit: int, before_seq: int | None = None) -> Retried:
+        """Run those again that failed, at most `limit` of them, families as a whole, each once (two round trips)."""
+
+    def steer(self, job_type: str, *, paused: bool | None, max_running: int | None, limiting: bool) -> Steering:
+        """Pause or resume a job type (None: as it is) and, with `limiting`, limit it (None: any number may run)."""
 
     def purgeable(self, job_id: str) -> Sequence[str]:
         """The ids of an ended job and its descendants, whose files go before their rows. Raises as `purge` does."""

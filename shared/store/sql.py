@@ -27,13 +27,14 @@ from shared.job import (
     Status,
 )
 from shared.keys import MAX_LIVE, ApiKey
-from shared.store import feeds, webhooks
+from shared.store import feeds, steering, webhooks
 from shared.store import statements as sql
 from shared.store.protocol import (
     NO_METRICS,
     Admission,
     Asset,
     Beat,
+    Cancelled,
     ClaimRequest,
     Clocks,
     Feed,
@@ -43,8 +44,10 @@ from shared.store.protocol import (
     JobStore,
     Owned,
     Pruned,
+    Retried,
     Sent,
     Stats,
+    Steering,
     Visit,
     Watch,
     Webhook,
@@ -190,13 +193,7 @@ class SqlJobStore(ABC):
         window = _window(where, top)
         params = {
             "before": _NEWEST if before_seq is None else before_seq,
-            "parent_id": None if top else where.parent_id,
-            "top": int(top),
-            "status": where.status,
-            "type": where.type,
-            "tag": where.tag,
-            "text": where.text,
-            "since": where.since,
+            **_matching(where),
             "limit": limit + 1,
         }
         filtered = where != JobFilter()
@@ -260,6 +257,42 @@ class SqlJobStore(ABC):
         new, *rest = again(family)
         return self.create([replace(new, idempotency_key=key, request_hash=f"retry {job_id}" if key else None), *rest])
 
+    def cancel_matching(self, where: JobFilter, *, limit: int) -> Cancelled:
+        """Cancel, or ask the owners of, at most `limit` unfinished jobs."""
+        types = JOB_TYPES if where.type is None else [where.type]
+        params = {**_matching(where), "types": names_json(types), "limit": limit}
+        rows = self._run_families([Statement(steering.CANCEL_MATCHING, params)])[0]
+        ended = sum(row["status"] == Status.CANCELLED for row in rows)
+        return Cancelled(ended, len(rows) - ended, more=len(rows) == limit)
+
+    def retry_matching(self, where: JobFilter, *, limit: int, before_seq: int | None = None) -> Retried:
+        """Run those again that failed, at most `limit` of them, families as a whole, each once."""
+        before = _NEWEST if before_seq is None else before_seq
+        params = {**_matching(where), "before": before, "limit": limit}
+        texts = (sql.LIST["bad"], sql.LIST_END["bad"], steering.FAMILIES_OF_BAD)
+        page, end, rows = self._read([Statement(text, params) for text in texts])
+        following = page[-1]["seq"] if len(page) == limit else end[0]["seq"] if end else None
+        roots = {row["root"]: [Job.from_row(one) for one in rows if one["root"] == row["root"]] for row in rows}
+        made = self._create_again([_once_again(family) for family in roots.values()]) if roots else 0
+        return Retried(made, max(0, len(page) - made), following)
+
+    def _create_again(self, families: Sequence[Sequence[NewJob]]) -> int:
+        """Insert families in one batch; one that was run again by somebody else meanwhile is left out."""
+        ids = json.dumps([family[0].id for family in families])
+        insertions = _insertions([job for family in families for job in family])
+        return len(self._run_families(insertions, [Statement(steering.THERE, {"ids": ids})])[-1])
+
+    def steer(self, job_type: str, *, paused: bool | None, max_running: int | None, limiting: bool) -> Steering:
+        """Pause, resume or limit a job type."""
+        params: Bound = {
+            "type": job_type,
+            "paused": None if paused is None else int(paused),
+            "max_running": max_running if limiting else None,
+            "limiting": int(limiting),
+        }
+        rows = self._run([Statement(text, params) for text in (steering.STEER, steering.LET_GO, steering.STEERED)])[-1]
+        return Steering(**rows[0]) if rows else Steering(job_type)
+
     def purgeable(self, job_id: str) -> Sequence[str]:
         """The ids of an ended job and its descendants."""
         rows = self._read([Statement(sql.DESCENDANTS, {"id": job_id})])[0]
@@ -304,12 +337,13 @@ class SqlJobStore(ABC):
 
     def stats(self, *, hours: int = 24, count_to: int = 2000) -> Stats:
         """Counts, ages and the tally of the last hours; of jobs that wait, at most `count_to` are read."""
-        counts, oldest, tallies, workers = self._read(
+        counts, oldest, tallies, workers, steered = self._read(
             [
                 Statement(sql.UNFINISHED, {"most": count_to}),
                 Statement(sql.OLDEST_PENDING, {"types": names_json(JOB_TYPES)}),
                 Statement(sql.TALLIES, {"hours": hours}),
                 Statement(sql.WORKERS),
+                Statement(steering.STEERED, {"type": None}),
             ]
         )
         return Stats(
@@ -318,6 +352,7 @@ class SqlJobStore(ABC):
             oldest_pending_at=oldest[0]["at"],
             tallies=tuple(to_tally(row) for row in tallies),
             workers=tuple(to_worker_seen(row) for row in workers),
+            steering=tuple(Steering(**row) for row in steered),
         )
 
     # --- assets --------------------------------------------------------------------------------------------
@@ -583,6 +618,25 @@ def _visited(claim: Claim, children: Sequence[NewJob], visit: Visit | None) -> l
     about = {**_fence(claim), "caller": visit.caller, "url": visit.url, **asdict(visit.feed)}
     items = [*visit.passed_over, *(child.once for child in children if child.once is not None)]
     return [Statement(feeds.VISITED, about), Statement(feeds.TAKE, {**about, "items": json.dumps(items)})]
+
+
+def _matching(where: JobFilter) -> dict[str, str | int | float | None]:
+    top = where.parent_id == "none"
+    return {
+        "parent_id": None if top else where.parent_id,
+        "top": int(top),
+        "status": where.status,
+        "type": where.type,
+        "tag": where.tag,
+        "text": where.text,
+        "since": where.since,
+    }
+
+
+def _once_again(family: Sequence[Job]) -> list[NewJob]:
+    """The family anew, under a key that makes a second one impossible; no client's key can be like it."""
+    new, *rest = again(family)
+    return [replace(new, idempotency_key=f"retry of {family[0].id}", request_hash="retry"), *rest]
 
 
 def _window(where: JobFilter, top: bool) -> str | None:

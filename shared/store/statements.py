@@ -11,7 +11,7 @@ from shared.job import PHASES, TERMINAL
 NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 _TERMINAL = "('completed', 'failed', 'dead_letter', 'cancelled')"
 assert set(_TERMINAL.strip("()").replace("'", "").split(", ")) == TERMINAL
-_HELD = "('scheduled', 'retrying', 'waiting', 'waiting_children')"
+HELD = "('scheduled', 'retrying', 'waiting', 'waiting_children')"
 _LEFT = "pre_left + core_left + post_left"
 _OWNED = "id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'"
 _CANCELLED = (
@@ -78,7 +78,8 @@ SELECT j.*,
       SELECT 1 FROM json_each(:types) AS k JOIN job AS q
         ON q.status = 'pending' AND q.type = k.value AND q.priority = j.priority AND q.seq < j.seq
       LIMIT 101)) END AS ahead,
-  CASE WHEN j.status = 'pending' THEN (
+  CASE WHEN j.status = 'pending' AND NOT EXISTS (
+    SELECT 1 FROM steering AS s WHERE s.type = j.type AND s.paused_at IS NOT NULL) THEN (
     SELECT SUM(run_ms) / SUM(jobs) FROM tally
     WHERE hour >= {NOW} / 3600000 - 24 AND type = j.type AND status = 'completed') END AS queue_run_ms,
   CASE WHEN j.status = 'pending' THEN (
@@ -117,11 +118,11 @@ RUNNING = "SELECT * FROM job INDEXED BY job_running WHERE status = 'running' ORD
 _WINDOWS = {
     None: "job WHERE seq < :before",
     "parent": "job WHERE parent_id = :parent_id AND seq < :before",
-    "held": f"job INDEXED BY job_held WHERE status IN {_HELD} AND seq < :before",
+    "held": f"job INDEXED BY job_held WHERE status IN {HELD} AND seq < :before",
     "running": "job INDEXED BY job_running WHERE status = 'running' AND seq < :before",
     "bad": "job INDEXED BY job_bad WHERE status IN ('failed', 'dead_letter') AND seq < :before",
 }
-_MATCHES = """
+MATCHES = """
 (:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type) AND (NOT :top OR parent_id IS NULL)
 AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
 AND (:since IS NULL OR created_at >= :since)
@@ -130,7 +131,7 @@ AND (:text IS NULL
 """
 #: Newest first, out of a window of at most 2,000 rows.
 LIST = {
-    name: f"SELECT * FROM (SELECT * FROM {window} ORDER BY seq DESC LIMIT 2000) WHERE {_MATCHES} LIMIT :limit"
+    name: f"SELECT * FROM (SELECT * FROM {window} ORDER BY seq DESC LIMIT 2000) WHERE {MATCHES} LIMIT :limit"
     for name, window in _WINDOWS.items()
 }
 #: Where the window ends, for a page that came out short; of a full one nothing more is read.
@@ -150,7 +151,7 @@ UNFINISHED = f"""
 SELECT type, status, COUNT(*) AS jobs FROM (
   SELECT * FROM (SELECT type, 'pending' AS status FROM job INDEXED BY job_pending WHERE status = 'pending' LIMIT :most)
   UNION ALL SELECT type, 'running' FROM job INDEXED BY job_running WHERE status = 'running'
-  UNION ALL SELECT * FROM (SELECT type, status FROM job INDEXED BY job_held WHERE status IN {_HELD} LIMIT :most))
+  UNION ALL SELECT * FROM (SELECT type, status FROM job INDEXED BY job_held WHERE status IN {HELD} LIMIT :most))
 GROUP BY type, status
 """
 OLDEST_PENDING = f"""
@@ -177,8 +178,11 @@ UPDATE job SET
 WHERE id = :id AND status IN ('scheduled', 'waiting', 'pending', 'retrying')
   AND (:run_at IS NULL OR status <> 'waiting')
 """
-#: A job without a live lease is cancelled at once; a running one is asked to stop.
-CANCEL = f"""
+
+
+def cancel(which: str) -> str:
+    """Cancel these jobs: one without a live lease at once, a running one by asking its owner."""
+    return f"""
 UPDATE job SET
   cancel_requested_at = COALESCE(cancel_requested_at, {NOW}),
   stopping = CASE WHEN stopping = 0 AND {_LEFT} > 0 THEN 1 ELSE stopping END,
@@ -192,16 +196,21 @@ UPDATE job SET
     WHEN status = 'waiting_children' OR (status = 'running' AND (lease_until > {NOW} OR {_LEFT} > 0)) THEN NULL
     ELSE {NOW} END,
   updated_at = {NOW}
-WHERE id = :id AND status NOT IN {_TERMINAL}
+WHERE {which}
 """
 
+
+CANCEL = cancel(f"id = :id AND status NOT IN {_TERMINAL}")
+
 # --- owners -------------------------------------------------------------------------------------------------
+#: Of the types that a worker runs, those that are neither paused nor at their limit.
+_OPEN_TYPES = """json_each(:types) AS k WHERE NOT EXISTS (
+  SELECT 1 FROM steering AS s WHERE s.type = k.value AND (s.paused_at IS NOT NULL OR s.running >= s.max_running))"""
 CLAIMABLE = f"""
-SELECT 1 FROM json_each(:types) AS k
-WHERE EXISTS (SELECT 1 FROM job WHERE status = 'pending' AND type = k.value)
+SELECT 1 FROM {_OPEN_TYPES} AND EXISTS (SELECT 1 FROM job WHERE status = 'pending' AND type = k.value)
 UNION ALL SELECT 1 FROM (
   SELECT 1 FROM job WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW}
-    AND type IN (SELECT value FROM json_each(:types)) LIMIT 1)
+    AND type IN (SELECT k.value FROM {_OPEN_TYPES}) LIMIT 1)
 UNION ALL SELECT 1 FROM job WHERE claim_token = :token
 LIMIT 1
 """
@@ -217,7 +226,7 @@ UPDATE job SET status = 'pending', updated_at = {NOW}
 WHERE seq = (
   SELECT -MAX(priority * {_ROOM} - seq) & ({_ROOM} - 1) FROM (
     SELECT priority, seq FROM job WHERE status IN ('scheduled', 'retrying') AND run_at <= {NOW}
-      AND type IN (SELECT value FROM json_each(:types))
+      AND type IN (SELECT k.value FROM {_OPEN_TYPES})
       AND NOT EXISTS (SELECT 1 FROM job WHERE claim_token = :token)
     LIMIT 100))
 """
@@ -248,7 +257,7 @@ WHERE seq = COALESCE(
     (SELECT seq FROM job WHERE claim_token = :token),
     (SELECT -MAX((SELECT priority * {_ROOM} - seq FROM job
          WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 1)) & ({_ROOM} - 1)
-     FROM json_each(:types) AS k))
+     FROM {_OPEN_TYPES}))
   AND ((status = 'pending' AND claim_token IS NOT :token)
     OR (status = 'running' AND claim_token = :token AND lease_until > {NOW}))
 RETURNING *
@@ -416,7 +425,7 @@ WHERE j.seq > COALESCE((SELECT seq FROM walk WHERE name = 'prune'), 0) ORDER BY 
 _NEEDED = f"""(
     EXISTS (SELECT 1 FROM job INDEXED BY job_pending WHERE status = 'pending' AND instr(params, asset.id) > 0)
     OR EXISTS (SELECT 1 FROM job INDEXED BY job_running WHERE status = 'running' AND instr(params, asset.id) > 0)
-    OR EXISTS (SELECT 1 FROM job INDEXED BY job_held WHERE status IN {_HELD} AND instr(params, asset.id) > 0))"""
+    OR EXISTS (SELECT 1 FROM job INDEXED BY job_held WHERE status IN {HELD} AND instr(params, asset.id) > 0))"""
 PRUNABLE_ASSETS = f"""
 SELECT id FROM asset WHERE created_at < {NOW} - :age
   AND NOT {_NEEDED}
@@ -452,7 +461,7 @@ RECOUNT = f"""
 UPDATE budget SET waiting = (
   SELECT COUNT(*) FROM (
     SELECT 1 FROM job INDEXED BY job_pending WHERE status = 'pending' AND caller = :caller
-    UNION ALL SELECT 1 FROM job INDEXED BY job_held WHERE status IN {_HELD} AND caller = :caller
+    UNION ALL SELECT 1 FROM job INDEXED BY job_held WHERE status IN {HELD} AND caller = :caller
     LIMIT :most))
 WHERE caller = :caller AND waiting + :jobs > :most
 """

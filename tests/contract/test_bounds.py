@@ -7,7 +7,7 @@ import pytest
 
 from shared.job import Status, new_id
 from shared.store import statements as sql
-from shared.store import webhooks
+from shared.store import steering, webhooks
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Beat, ClaimRequest, JobFilter
 from shared.store.sql import Statement
@@ -93,6 +93,10 @@ PLANS |= {
     f"webhooks {name}": text
     for name, text in vars(webhooks).items()
     if name.isupper() and name not in {"NOW", "_JOB", "_MINE"}
+}
+PLANS |= {
+    f"steering {name}": getattr(steering, name)
+    for name in ("STEER", "LET_GO", "STEERED", "CANCEL_MATCHING", "FAMILIES_OF_BAD", "THERE")
 }
 PLANS |= {f"LIST {window}": text for window, text in sql.LIST.items()}
 

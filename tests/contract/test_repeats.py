@@ -7,7 +7,7 @@ import pytest
 
 from shared.job import Claim, Line, Progress
 from shared.keys import ApiKey
-from shared.store.protocol import Admission, Asset, Beat, ClaimRequest, Sent, Webhook
+from shared.store.protocol import Admission, Asset, Beat, ClaimRequest, JobFilter, Sent, Webhook
 from shared.store.sql import SqlJobStore, Statement
 from tests.contract.conftest import ADAPTERS, TABLES
 from tests.contract.factory import CANCELLED, DONE, OTHER, PERMANENT, TRANSIENT, WORKER, due, expire, job
@@ -103,6 +103,18 @@ def _steer(store):
     store.cancel("j")
 
 
+def _steer_many(store):
+    store.steer("ingest", paused=True, max_running=2, limiting=True)
+    store.create([job(id="j")])
+    store.steer("ingest", paused=False, max_running=None, limiting=False)
+    store.finish(_claim(store, "t"), PERMANENT)
+    store.retry_matching(JobFilter(), limit=10)
+    store.create([job(id="k")])
+    store.cancel_matching(JobFilter(text="k"), limit=10)
+    # The id of the retry is made afresh in each run.
+    store._run([Statement("UPDATE job SET id = 'again' WHERE retry_of = 'j'"), Statement("DELETE FROM event")])
+
+
 def _cancel_running(store):
     store.create([job(id="j")])
     _claim(store, "t")
@@ -144,6 +156,7 @@ SCENARIOS: dict[str, Callable[[SqlJobStore], None]] = {
     "promote": _promote,
     "patch and cancel": _steer,
     "cancel running": _cancel_running,
+    "steer many": _steer_many,
     "prune": _prune,
     "purge": _purge,
     "leave": lambda store: (store.heartbeat(WORKER, [], lease_s=90), store.leave(WORKER.id)),

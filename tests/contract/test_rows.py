@@ -110,6 +110,26 @@ def test_rows_and_requests_stay_within_their_bounds(counted, depth, record_prope
     store._run([Statement("DELETE FROM job WHERE status = 'running'")])
 
 
+def test_a_claim_of_steered_types_stays_within_the_same_bounds(counted, record_property):
+    """With every type limited, and with all but one paused, a claim reads no more per type than it may."""
+    store = counted.store
+    counted.fill(1_000)
+    for name in EVERY.types:
+        store.steer(name, paused=False, max_running=100, limiting=True)
+    owned = []
+    costs = {"limited": counted.count(lambda: owned.append(claim(store, EVERY)))}
+    for name in set(EVERY.types) - {"ingest"}:
+        store.steer(name, paused=True, max_running=None, limiting=False)
+    costs["paused"] = counted.count(lambda: owned.append(claim(store, EVERY)))
+    for name in EVERY.types:
+        store.steer(name, paused=False, max_running=None, limiting=True)
+    for one in owned:
+        store.finish(one.claim, DONE)
+    for what, (requests, read, written) in costs.items():
+        record_property("figure", f"claim, all types {what}: {requests} request, {read} read, {written} written")
+        assert (requests, read <= 3 * len(EVERY.types) + 3) == (1, True)
+
+
 def test_the_dashboards_first_view_reads_fewer_than_500_rows(counted, record_property):
     """Its two requests, as functions/dashboard/main.js makes them, with 1,000 waiting and 100,000 finished jobs."""
     store = counted.store

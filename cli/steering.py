@@ -1,0 +1,72 @@
+"""What the steering commands say: many jobs at once, and job types that rest or are limited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from cli.client import USAGE, CommandError
+from shared.store.protocol import Steering
+
+
+def selection(
+    job_ids: list[str] | None,
+    *,
+    everything: bool,
+    status: str | None,
+    job_type: str | None,
+    tag: str | None,
+    text: str | None,
+) -> dict[str, Any] | None:
+    """The filter of many jobs, or None where ids are given. Raises `CommandError` for both or neither."""
+    given = {"status": status, "type": job_type, "tag": tag, "text": text, "all": everything or None}
+    where = {name: value for name, value in given.items() if value is not None}
+    if bool(job_ids) == bool(where):
+        raise CommandError(
+            "Give ids of jobs, or what they have in common: --type, --status, --tag, --text, or --all.", USAGE
+        )
+    return where or None
+
+
+def cancelled_line(done: Mapping[str, int]) -> str:
+    """What cancelling many has done."""
+    if not any(done.values()):
+        return "No unfinished job matches."
+    stopping = f"; {done['stopping']:,} more are stopping" if done["stopping"] else ""
+    return f"{done['cancelled']:,} cancelled{stopping}."
+
+
+def retried_line(done: Mapping[str, int]) -> str:
+    """What retrying many has done."""
+    if not any(done.values()):
+        return "No failed job matches."
+    skipped = f"; {done['skipped']:,} were run again before, or with their family" if done["skipped"] else ""
+    return f"{done['retried']:,} queued again{skipped}."
+
+
+def steering_line(one: Mapping[str, Any]) -> str:
+    """How jobs of a type are taken."""
+    name, most = one["type"], one["max_running"]
+    if one["paused_at"] is not None:
+        limit = f"; then at most {most} at once" if most is not None else ""
+        return f"{name}: paused since {one['paused_at']}{limit}. Go on: spool resume {name}"
+    if most is not None:
+        return f"{name}: {one['running']} of at most {most} run. Lift the limit: spool limit {name} none"
+    return f"{name}: neither paused nor limited."
+
+
+def as_told(one: Steering) -> dict[str, Any]:
+    """A job type's steering as the API tells it."""
+    since = None if one.paused_at is None else f"{datetime.fromtimestamp(one.paused_at / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {**asdict(one), "paused_at": since}
+
+
+def at_once(text: str) -> int | None:
+    """The limit as a person gives it. Raises `CommandError`."""
+    if text == "none":
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise CommandError(f"{text!r} is no limit; give a number from 1 to 10,000, or none.", USAGE)
+    return int(text)

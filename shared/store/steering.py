@@ -1,0 +1,44 @@
+"""Statements by which operators steer: job types that rest or are limited, and many jobs at once."""
+
+from __future__ import annotations
+
+from shared.store.statements import HELD, LIST, MATCHES, NOW, cancel
+
+#: Sets what is given: `paused` NULL leaves the pause as it is, `limiting` 0 the limit. Running jobs are counted anew.
+STEER = f"""
+INSERT INTO steering (type, paused_at, max_running, running)
+VALUES (:type, CASE WHEN :paused THEN {NOW} END, :max_running,
+  (SELECT COUNT(*) FROM job INDEXED BY job_running WHERE status = 'running' AND type = :type))
+ON CONFLICT (type) DO UPDATE SET
+  paused_at = CASE WHEN :paused IS NULL THEN paused_at WHEN :paused THEN COALESCE(paused_at, {NOW}) END,
+  max_running = CASE WHEN :limiting THEN excluded.max_running ELSE max_running END,
+  running = excluded.running
+"""
+LET_GO = "DELETE FROM steering WHERE type = :type AND paused_at IS NULL AND max_running IS NULL"
+STEERED = "SELECT * FROM steering WHERE :type IS NULL OR type = :type ORDER BY type"
+
+#: A batch of unfinished jobs that match. What was cancelled or asked to stop does not match again. Parents come before
+#: their children, whose end would else be the parent's failure.
+CANCEL_MATCHING = cancel(f"""seq IN (
+  SELECT * FROM (SELECT seq FROM job INDEXED BY job_held
+    WHERE status IN {HELD} AND cancel_requested_at IS NULL AND {MATCHES} LIMIT :limit)
+  UNION ALL SELECT * FROM (SELECT seq FROM job INDEXED BY job_running
+    WHERE status = 'running' AND cancel_requested_at IS NULL AND {MATCHES} LIMIT :limit)
+  UNION ALL SELECT * FROM (SELECT seq FROM job INDEXED BY job_pending
+    WHERE status = 'pending' AND type IN (SELECT value FROM json_each(:types)) AND {MATCHES} LIMIT :limit)
+  LIMIT :limit)
+RETURNING status""")
+
+#: The whole families of the jobs that ended badly and match, each by its root, but for those that were run again.
+FAMILIES_OF_BAD = f"""
+WITH RECURSIVE bad AS ({LIST["bad"]}),
+  up(id, parent_id) AS (
+    SELECT id, parent_id FROM bad UNION SELECT p.id, p.parent_id FROM up JOIN job AS p ON p.id = up.parent_id),
+  down(root, id) AS (
+    SELECT r.id, r.id FROM up CROSS JOIN job AS r ON r.id = up.id
+    WHERE up.parent_id IS NULL AND r.status IN ('failed', 'dead_letter', 'cancelled')
+      AND NOT EXISTS (SELECT 1 FROM job AS again WHERE again.retry_of = r.id)
+    UNION ALL SELECT down.root, c.id FROM down JOIN job AS c ON c.parent_id = down.id)
+SELECT down.root, j.* FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY down.root, j.seq
+"""
+THERE = "SELECT id FROM job WHERE id IN (SELECT value FROM json_each(:ids))"
