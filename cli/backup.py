@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from cli.client import USAGE, CommandError
 from cli.live import size_text
 from shared.errors import Conflict, Invalid
 from shared.settings import Settings
+from shared.storage import get_storage
 from shared.store import get_job_store
-from shared.store.backup import Copied, back_up, restore
+from shared.store.backup import Copied, back_up, fetch_backup, restore
 from shared.store.sql import SqlJobStore
 
 
@@ -28,14 +30,18 @@ def run_backup(settings: Settings, path: Path) -> Copied:
         raise CommandError(f"{path} cannot be written ({error.strerror}); name a file in another folder.") from None
 
 
-def run_restore(settings: Settings, path: Path) -> Copied:
-    """Fill the configured, empty database from a copy. Raises `CommandError`."""
+def run_restore(settings: Settings, path: Path | None) -> Copied:
+    """Fill the configured, empty database from a copy, None for the storage's newest. Raises `CommandError`."""
     store = get_job_store(settings)
     assert isinstance(store, SqlJobStore)
-    try:
-        return restore(store, path)
-    except (Conflict, Invalid) as error:
-        raise CommandError(error.message, USAGE) from None
+    with tempfile.TemporaryDirectory() as folder:
+        if path is None:
+            path = Path(folder, "queue.db")
+            fetch_backup(get_storage(settings), path, lambda _done, _total: None)
+        try:
+            return restore(store, path)
+        except (Conflict, Invalid) as error:
+            raise CommandError(error.message, USAGE) from None
 
 
 def told(copied: Copied) -> str:

@@ -238,6 +238,26 @@ class Client:
         path = f"/api/job-types/{quote(job_type, safe='')}"
         return cast("dict[str, Any]", self._json("PATCH", path, body=changes, repeat=True))
 
+    def schedules(self) -> list[dict[str, Any]]:
+        """Every schedule, by name."""
+        return cast("list[dict[str, Any]]", self._json("GET", "/api/schedules")["items"])
+
+    def put_schedule(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a schedule, or change the one of that name."""
+        return cast("dict[str, Any]", self._json("PUT", _schedule(name), body=body, repeat=True))
+
+    def pause_schedule(self, name: str, *, paused: bool) -> dict[str, Any]:
+        """Pause a schedule, or let it go on."""
+        return cast("dict[str, Any]", self._json("PATCH", _schedule(name), body={"paused": paused}, repeat=True))
+
+    def remove_schedule(self, name: str) -> None:
+        """Make no more jobs of it."""
+        self._json("DELETE", _schedule(name), repeat=False)
+
+    def run_schedule(self, name: str) -> JobView:
+        """Make its job now."""
+        return cast("JobView", self._json("POST", f"{_schedule(name)}/run", body={}))
+
     def purge(self, job_id: str) -> None:
         """Delete an ended job with its outputs."""
         self._json("DELETE", _job(job_id), query={"purge": "true"})
@@ -481,6 +501,10 @@ def _refused_by_storage(url: str, reply: urllib3.BaseHTTPResponse) -> CommandErr
 
 def _job(job_id: str) -> str:
     return f"/api/jobs/{quote(job_id, safe='')}"
+
+
+def _schedule(name: str) -> str:
+    return f"/api/schedules/{quote(name, safe='')}"
 
 
 def _exit_code(status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -291,6 +292,24 @@ def limit(
 
 
 @app.command()
+def maintain(
+    duty: Annotated[str, typer.Argument(help="prune, vacuum, integrity, backup, restore-check or orphans.")],
+    param: Annotated[list[str] | None, typer.Option(metavar="K=V", help="keep=7 for backup, delete=true.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let a worker do one duty of maintenance now, and wait for it."""
+    from cli.drafts import Order  # noqa: PLC0415 - the other commands start faster without the job types
+    from cli.submit import run_submit  # noqa: PLC0415 - the other commands start faster without the job types
+
+    console = _console(as_json)
+    order = Order("maintenance", (), None, (f"duty={duty}", *(param or ())), (), ())
+    jobs, lines = run_submit(_client(console), order, view_for(console, quiet=as_json), watch=True, folder=None)
+    facts = [json.dumps(job["result"], ensure_ascii=False) for job in jobs if job["result"]]
+    _answer(console, jobs, [*lines, *facts], as_json=as_json)
+    raise typer.Exit(exit_code_of(jobs))
+
+
+@app.command()
 def purge(job_ids: JobIds) -> None:
     """Delete ended jobs with their finished files, now and for good."""
     console = _console(as_json=False)
@@ -386,6 +405,96 @@ def revoke_key(
         _say(Console(), [f"{revoked['id']} ({revoked['name']}): revoked; every API refuses it within 30 seconds"])
 
 
+# --- schedules ---------------------------------------------------------------------------------------------------
+schedules = typer.Typer(
+    name="schedules", help="Jobs that are made again and again.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(schedules)
+ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+
+
+@schedules.command("list")
+def list_schedules(as_json: JsonFlag = False) -> None:
+    """List every schedule."""
+    from cli import schedules as times  # noqa: PLC0415 - only these commands need it
+
+    console = _console(as_json)
+    found = _client(console).schedules()
+    if as_json:
+        show.print_json({"items": found})
+    elif found:
+        console.print(times.table(found))
+    else:
+        _say(console, ["No schedules. Add the usual ones: spool schedules defaults"])
+
+
+@schedules.command("defaults")
+def add_default_schedules(as_json: JsonFlag = False) -> None:
+    """Add what keeps a deployment well: a backup every night, and once a week a look whether it can be restored."""
+    from cli import schedules as times  # noqa: PLC0415 - only these commands need it
+
+    console = _console(as_json)
+    made = times.add_defaults(_client(console))
+    if as_json:
+        show.print_json({"items": made})
+    else:
+        _say(console, [times.line(one) for one in made] or ["All of them are there already."])
+
+
+@schedules.command("add")
+def add_schedule(
+    name: ScheduleName,
+    cron: Annotated[str, typer.Argument(metavar="CRON", help="Such as '0 3 * * *': every day at 3:00 UTC.")],
+    job_type: TypeName,
+    param: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A parameter of the type.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a schedule, or change the one of that name."""
+    from cli import schedules as times  # noqa: PLC0415 - only these commands need it
+    from cli.params import parameters  # noqa: PLC0415 - only these commands need it
+
+    console = _console(as_json)
+    body = {"cron": cron, "type": job_type, "params": parameters(None, param or (), ())}
+    one = _client(console).put_schedule(name, body)
+    _tell(console, one, times.line(one), as_json=as_json)
+
+
+@schedules.command("remove")
+def remove_schedule(name: ScheduleName) -> None:
+    """Make no more jobs of a schedule; those it has made stay."""
+    console = _console(as_json=False)
+    _client(console).remove_schedule(name)
+    _say(console, [f"{name}: removed"])
+
+
+@schedules.command("run")
+def run_schedule(name: ScheduleName, as_json: JsonFlag = False) -> None:
+    """Make a schedule's job now."""
+    console = _console(as_json)
+    job = _client(console).run_schedule(name)
+    _tell(console, job, f"Queued as {job['id']}. Follow it: spool watch {job['id']}", as_json=as_json)
+
+
+@schedules.command("pause")
+def pause_schedule(name: ScheduleName, as_json: JsonFlag = False) -> None:
+    """Let a schedule make no jobs until it is resumed."""
+    _steer_schedule(name, paused=True, as_json=as_json)
+
+
+@schedules.command("resume")
+def resume_schedule(name: ScheduleName, as_json: JsonFlag = False) -> None:
+    """Let a paused schedule go on from now; what it missed is not made up for."""
+    _steer_schedule(name, paused=False, as_json=as_json)
+
+
+def _steer_schedule(name: str, *, paused: bool, as_json: bool) -> None:
+    from cli import schedules as times  # noqa: PLC0415 - only these commands need it
+
+    console = _console(as_json)
+    one = _client(console).pause_schedule(name, paused=paused)
+    _tell(console, one, times.line(one), as_json=as_json)
+
+
 # --- this machine --------------------------------------------------------------------------------------------------
 @app.command()
 def migrate(as_json: JsonFlag = False) -> None:
@@ -430,13 +539,23 @@ def backup(file: Path, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def restore(file: Path, as_json: JsonFlag = False) -> None:
+def restore(
+    file: Annotated[Path | None, typer.Argument(help="What `spool backup` made.")] = None,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="The newest backup in the storage, which maintenance made.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Fill a new, empty database from a backup; what ran when it was made goes back to the queue."""
     from cli.backup import run_restore, told  # noqa: PLC0415 - clients of a remote API need no database driver
 
+    if (file is None) != newest:
+        raise CommandError("Name a file that `spool backup` made, or say --newest.", USAGE)
     copied = run_restore(_settings(), file)
     if as_json:
-        show.print_json({"file": str(copied.path), "size_bytes": copied.size_bytes, "rows": copied.rows})
+        show.print_json(
+            {"file": None if file is None else str(file), "size_bytes": copied.size_bytes, "rows": copied.rows}
+        )
     else:
         _say(Console(), [f"Restored {told(copied)}. Start a worker on it: spool worker"])
 

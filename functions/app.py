@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from functions import events, jobs, ops, pages, steering, uploads
+from functions import events, jobs, ops, pages, schedules, steering, uploads
 from functions.auth import Guard
 from functions.call import Context, Operation, routes
 from functions.edge import Bound, Stamp
@@ -29,6 +29,8 @@ from functions.models import (
     JobRequest,
     LiveQuery,
     RetrySelection,
+    SchedulePatch,
+    ScheduleRequest,
     StatsQuery,
     TypePatch,
     UploadRequest,
@@ -36,6 +38,7 @@ from functions.models import (
 from functions.ops import HealthView, JobTypesView, StatsView
 from functions.problems import problem
 from functions.readiness import Readiness
+from functions.schedules import SchedulesView, ScheduleView
 from functions.steering import CancelledView, RetriedView, SteeringView
 from functions.view import AssetView, HistoryView, JobListView, JobsView, JobView, OutputsView, UploadView
 from shared.errors import ConfigurationError
@@ -85,6 +88,15 @@ OPERATIONS = (
     Operation("GET", "/api/job-types", ops.job_types, "What Spool can do", answers={200: JobTypesView}),
     Operation("PATCH", "/api/job-types/{id}", steering.steer, "Pause, resume or limit a job type", body=TypePatch,
               answers={200: SteeringView}, scope="admin"),
+    Operation("GET", "/api/schedules", schedules.list_, "List schedules", answers={200: SchedulesView}),
+    Operation("PUT", "/api/schedules/{id}", schedules.put, "Make or change a schedule", body=ScheduleRequest,
+              answers={201: ScheduleView, 200: ScheduleView}, scope="admin"),
+    Operation("PATCH", "/api/schedules/{id}", schedules.patch, "Pause or resume a schedule", body=SchedulePatch,
+              answers={200: ScheduleView}, scope="admin"),
+    Operation("DELETE", "/api/schedules/{id}", schedules.remove, "Remove a schedule", answers={204: "Removed"},
+              scope="admin"),
+    Operation("POST", "/api/schedules/{id}/run", schedules.run, "Make a schedule's job now",
+              answers={201: JobView}, scope="admin"),
     Operation("GET", "/metrics", ops.metrics, "The queue and its workers for Prometheus",
               answers={200: "Prometheus text format 0.0.4"}),
     Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView},

@@ -39,6 +39,7 @@ from functions.view import (
 from shared.errors import Conflict, FieldError, NotFound
 from shared.job import Job, Output, Status
 from shared.store.protocol import JobFilter, JobStore
+from shared.types import JOB_TYPES
 
 #: A signed link outlives a long listen, and little more.
 LINK_S = 3600
@@ -48,6 +49,8 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 def create(call: Call[NoQuery, JobRequest]) -> Response:
     """Queue a job, or a family of them; the same key and body find the same job again."""
     planned = plan(call.body, call.context.settings, call.caller)
+    if any(JOB_TYPES[one.job.type].admin for one in planned):
+        call.who.must("admin")
     assets = ready_assets(planned, call.store, call.storage, call.caller)
     root, *family = (named(one, assets) for one in planned)
     root = replace(root, idempotency_key=_idempotency_key(call), request_hash=call.digest)

@@ -174,6 +174,24 @@ class RetrySelection(JobSelection):
     )
 
 
+class ScheduleRequest(Body):
+    """Jobs that are made again and again."""
+
+    cron: str = Field(
+        max_length=100,
+        description="Minute, hour, day of month, month, day of week, in UTC: `0 3 * * *` is every day at 3:00.",
+    )
+    type: JobTypeName = Field(description="One of GET /api/job-types.")
+    params: dict[str, Any] = Field(default={}, description="Parameters of that type; sources must be links.")
+    paused: bool = Field(default=False, description="True: it makes no jobs until it is false.")
+
+
+class SchedulePatch(Body):
+    """Whether a schedule makes jobs."""
+
+    paused: bool
+
+
 class TypePatch(Body):
     """How jobs of a type are taken; what is left out stays."""
 

@@ -161,7 +161,8 @@ class NewJob:
     """A job as it is asked for. `run_at` is in milliseconds UTC; None means now.
 
     `status` stays None (the store derives it) except for a completed child that a retry carries over. `once` names
-    the item that a child takes care of: it is left out when a job of another parent does already.
+    the item that a child takes care of: it is left out when a job of another parent does already. `schedule` names
+    the one that made it.
     """
 
     id: str
@@ -184,6 +185,7 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: str | None = None
     once: str | None = None
+    schedule: str | None = None
     depth: int = 0
     status: Status | None = None
     result: dict[str, Any] | None = None

@@ -216,7 +216,36 @@ class SteeringRow(SQLModel, table=True):
     running: int
 
 
+class ScheduleRow(SQLModel, table=True):
+    """Jobs that are made again and again."""
+
+    __tablename__ = "schedule"
+
+    name: str = Field(primary_key=True)
+    cron: str
+    type: str
+    params: str
+    caller: str
+    created_at: int
+    due_at: int
+    paused_at: int | None
+    last_at: int | None
+    last_job_id: str | None
+    skipped: int
+
+
+class UpkeepRow(SQLModel, table=True):
+    """When a duty of maintenance was last done."""
+
+    __tablename__ = "upkeep"
+
+    duty: str = Field(primary_key=True)
+    done_at: int
+    job_id: str
+    result: str
+
+
 TABLES: tuple[Any, ...] = (
     JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow, ApiKeyRow, BudgetRow, WebhookRow, WebhookGoneRow,
-    SteeringRow,
+    SteeringRow, ScheduleRow, UpkeepRow,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from worker.process import Processes
 from worker.report import AttemptReport
 from worker.run import Pipeline, Run
 from worker.stop import Reason, Stop, Stopped
+from worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -85,7 +86,8 @@ class Attempt:
             self._work = work
             self._drop_losers(storage)
             children = Children(store, self.job, self._settings, self.stop)
-            run = Run(self.job, work, storage, engine, self.processes, self.report, self.stop, children)
+            upkeep = Upkeep(store, self._settings)
+            run = Run(self.job, work, storage, engine, self.processes, self.report, self.stop, children, upkeep)
             state = self._pipeline.begin(run)
             for index, stage in enumerate(self._pipeline.stages):
                 self.stop.check()

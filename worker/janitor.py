@@ -6,13 +6,15 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from shared.errors import Conflict
+from shared.schedules import job_of, next_after
+from shared.types import JOB_TYPES
+from worker.upkeep import prune_batch
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("spool.worker")
 _DAY_S = 86_400.0
 _PRUNE_EVERY_S, _PRUNE_ON_AFTER_S = 600.0, 20.0
+_SCHEDULES_EVERY_S = 20.0
 #: Longer than an owner may wait for an answer that is lost (8 s) before it asks again.
 _QUIET_S = 12.0
 
@@ -70,6 +73,7 @@ class Janitor:
         self._duties = (
             Duty(self._tend_and_reap, often, now + chance.uniform(0, often)),
             self._prune_duty,
+            Duty(self._run_schedules, min(often, _SCHEDULES_EVERY_S), now + chance.uniform(0, often)),
         )
 
     def turn(self) -> None:
@@ -110,6 +114,16 @@ class Janitor:
         """Of a job that has ended badly; what is left of them now goes with the job."""
         self._storage.delete_prefix(f"outputs/{job_id}/")
 
+    def _run_schedules(self) -> None:
+        """Make the jobs whose time has come; of several times that were missed only the last counts."""
+        for schedule in self._store.schedules():
+            if schedule.paused_at is not None or schedule.due_at > schedule.now or schedule.type not in JOB_TYPES:
+                continue  # a type that only a newer worker knows is left to it
+            following = next_after(schedule.cron, schedule.now)
+            job = self._store.run_schedule(schedule, job_of(schedule, self._settings), next_due_at=following)
+            if job is not None:
+                _log.info("schedule made a job", schedule=schedule.name, job=job.id, type=job.type)
+
     def _clock_jumped(self) -> bool:
         """Whether the database's clock got ahead of ours since it was last asked, so that leases seem to have ended.
 
@@ -143,23 +157,9 @@ class Janitor:
             self._pruning = False
 
     def _prune_some(self) -> None:
-        pruned = self._store.prunable(older_than_s=self._settings.retention_days * _DAY_S)
-        pruned = replace(pruned, asset_ids=tuple(filter(self._given_up, pruned.asset_ids)))
-        # Files first: when this is cut short the rows are still there to tell what is left to delete.
-        for job_id in pruned.job_ids:
-            self._storage.delete_prefix(f"outputs/{job_id}/")
-        for asset_id in pruned.asset_ids:
-            self._storage.delete_prefix(f"uploads/{asset_id}")
-        jobs = self._store.prune(pruned)
+        older_than_s = self._settings.retention_days * _DAY_S
+        pruned, jobs = prune_batch(self._store, self._storage, older_than_s=older_than_s)
         if pruned.walked_to:
             self._prune_duty.due_at = self._clock() + _PRUNE_ON_AFTER_S
         if jobs or pruned.asset_ids:
             _log.info("pruned", jobs=jobs, assets=len(pruned.asset_ids))
-
-    def _given_up(self, asset_id: str) -> bool:
-        """No job can begin to need the upload any more; False when one has done so since the upload was found."""
-        try:
-            self._store.give_up_asset(asset_id)
-        except Conflict:
-            return False
-        return True

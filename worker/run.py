@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.ffmpeg import Engine
     from worker.process import Processes
     from worker.stop import Stop
+    from worker.upkeep import Upkeep
 
 State = TypeVar("State")
 
@@ -42,6 +43,7 @@ class Run:
     report: Report
     stop: Stop
     children: Children
+    upkeep: Upkeep
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,13 @@ class LocalStorage:
                 progress(incoming.size_bytes, total)
             return incoming.commit(replace=True)
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys of all files below a folder such as `outputs/`."""
+        folder = self._folder(prefix.removesuffix("/"))
+        with self._answering():
+            for record in folder.rglob(_RECORD):
+                yield record.parent.relative_to(self.root).as_posix()
+
     def delete_prefix(self, prefix: str) -> int:
         """Delete every file whose key begins with `prefix`; returns how many there were."""
         parent, _, start = prefix.rpartition("/")

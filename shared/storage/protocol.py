@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -80,6 +80,9 @@ class StorageAdapter(Protocol):
 
     def download_url(self, key: str, *, filename: str, content_type: str, expires_s: int) -> str:
         """A time-limited URL that answers Range requests and names the file for a browser."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys of all files below a folder such as `outputs/`, in no order, read as they are asked for."""
 
     def delete_prefix(self, prefix: str) -> int:
         """Delete every file whose key begins with `prefix`; returns how many there were."""

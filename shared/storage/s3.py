@@ -145,6 +145,14 @@ class S3Storage:
         answer = {"ResponseContentDisposition": disposition(filename), "ResponseContentType": content_type}
         return self._sign("get_object", key, expires_s, answer)
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys of all files below a folder such as `outputs/`."""
+        before = len(self._name(""))
+        where = {"Bucket": self.place.bucket, "Prefix": self._name(prefix)}
+        with explained(self.place):
+            for page in self._client.get_paginator("list_objects_v2").paginate(**where):
+                yield from (item["Key"][before:] for item in page.get("Contents", ()))
+
     def delete_prefix(self, prefix: str) -> int:
         """Delete every file whose key begins with `prefix`, and uploads in parts that were never joined."""
         parent, _, start = prefix.rpartition("/")

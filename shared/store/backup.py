@@ -14,7 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.errors import Conflict, Invalid
+from shared.errors import Conflict, Invalid, NotFound
+from shared.storage.protocol import StorageAdapter, TransferProgress
 from shared.store import statements as sql
 from shared.store.hrana import Stream
 from shared.store.migrations import migrations
@@ -22,6 +23,8 @@ from shared.store.protocol import JobStore
 from shared.store.rows import Row
 from shared.store.sql import SqlJobStore, Statement
 
+#: What the keys of copies in the storage begin with; ids follow, which sort by their time.
+BACKUPS = "backups/"
 #: Rows of one request: a job's row is about 2 kB, and servers refuse answers of more than some megabytes.
 PAGE_ROWS = 500
 _OURS = "sql IS NOT NULL AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'libsql_%'"
@@ -81,6 +84,20 @@ def back_up(store: JobStore, path: Path) -> Copied:
     finally:
         part.unlink(missing_ok=True)
     return examine(path)
+
+
+def backups(storage: StorageAdapter) -> list[str]:
+    """The keys of the copies that maintenance has put into the storage, oldest first."""
+    return sorted(storage.keys(BACKUPS))
+
+
+def fetch_backup(storage: StorageAdapter, path: Path, progress: TransferProgress) -> str:
+    """Bring the newest of them to `path`; returns its key. Raises `NotFound`."""
+    kept = backups(storage)
+    if not kept:
+        raise NotFound("The storage holds no backup of the queue; make one: spool maintain backup.")
+    storage.fetch(kept[-1], path, progress)
+    return kept[-1]
 
 
 def copy_from(stream: Stream, part: Path) -> None:

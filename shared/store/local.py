@@ -13,7 +13,7 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from shared.errors import Busy, Refused, Unavailable
+from shared.errors import Busy, Conflict, Refused, Unavailable
 from shared.job import Job
 from shared.store import statements as sql
 from shared.store.contact import Contact
@@ -26,6 +26,7 @@ from shared.store.usage import Usage
 #: How long a write waits for other writers before it gives up with `Busy`.
 _PATIENCE_S = 10.0
 _POLL_S = 0.01
+_INCREMENTAL = 2
 
 
 class LocalJobStore(SqlJobStore):
@@ -69,6 +70,24 @@ class LocalJobStore(SqlJobStore):
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchone()
             applied = {row["name"] for row in connection.execute(sql.MIGRATIONS)} if known else set()
         return [name for name in migrations() if name not in applied]
+
+    def vacuum(self, pages: int) -> int | None:
+        """Give up to so many unused pages back to the disk; returns how many are left."""
+        with self._connection() as connection:
+            if connection.execute("PRAGMA auto_vacuum").fetchone()["auto_vacuum"] != _INCREMENTAL:
+                raise Conflict(
+                    f"The database {self._path} was made before it could shrink while it is in use; copy it once with "
+                    "`spool backup`, and restore that into a new file."
+                )
+            if pages:  # a script, because the driver stops a statement without columns after its first step
+                _patiently(connection.executescript, f"PRAGMA incremental_vacuum({int(pages)})")
+            return int(connection.execute("PRAGMA freelist_count").fetchone()["freelist_count"])
+
+    def integrity(self) -> Sequence[str]:
+        """What is wrong with the file, and with the rows in it."""
+        damage = self._read([Statement("PRAGMA quick_check(5)")])[0]
+        said = [row["quick_check"] for row in damage]
+        return said if said != ["ok"] else super().integrity()
 
     def copy_to(self, path: Path) -> None:
         """Write the queue, as it is at one moment, to a new SQLite file; writers go on meanwhile."""
@@ -132,7 +151,12 @@ class LocalJobStore(SqlJobStore):
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=0.05, isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            for pragma in (
+                f"auto_vacuum = {_INCREMENTAL}",
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "foreign_keys = ON",
+            ):
                 _patiently(connection.execute, f"PRAGMA {pragma}")
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(error, self._path) from error

@@ -135,6 +135,38 @@ class Steering:
     running: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Jobs that are made again and again, at the times of `cron` (UTC), the next one at `due_at`.
+
+    `skipped` times came while the job before was unfinished. `now` is when this was read, on the database's clock.
+    """
+
+    name: str
+    cron: str
+    type: str
+    params: dict[str, Any]
+    caller: str
+    due_at: int
+    created_at: int = 0
+    paused_at: int | None = None
+    last_at: int | None = None
+    last_job_id: str | None = None
+    skipped: int = 0
+    now: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """When a duty of maintenance was last done, and with what result; `now` is when this was read."""
+
+    duty: str
+    done_at: int
+    job_id: str
+    result: dict[str, Any]
+    now: int
+
+
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """What a batch of cancels did: jobs that ended, jobs that were asked to stop, and whether more may match."""
@@ -348,6 +380,37 @@ class JobStore(Protocol):
 
     def stats(self, *, hours: int = 24, count_to: int = 2000) -> Stats:
         """Counts, ages and the tally of the last hours; of jobs that wait, at most `count_to` are read."""
+
+    # --- schedules -----------------------------------------------------------------------------------------
+    def schedules(self) -> Sequence[Schedule]:
+        """Every schedule, by name."""
+
+    def put_schedule(self, schedule: Schedule, *, paused: bool) -> Schedule:
+        """Make a schedule, or change the one of that name; what it has done so far stays."""
+
+    def remove_schedule(self, name: str) -> None:
+        """Make no more jobs of it. Raises `NotFound`."""
+
+    def run_schedule(self, schedule: Schedule, job: NewJob, *, next_due_at: int | None) -> Job | None:
+        """Make its job: now where `next_due_at` is None, else for the time `due_at`, which only one caller gets.
+
+        None when another had it, when the schedule has changed, or when the job before is unfinished.
+        """
+
+    def upkeep(self) -> Sequence[Upkeep]:
+        """When each duty of maintenance was last done."""
+
+    def vacuum(self, pages: int) -> int | None:
+        """Give up to so many unused pages back to the disk; returns how many are left, None where a server does it.
+
+        Raises `Conflict` where the file cannot shrink while it is in use.
+        """
+
+    def integrity(self) -> Sequence[str]:
+        """What is wrong with the database, in sentences; reads every row."""
+
+    def kept_outputs(self, job_ids: Sequence[str], *, ended_before_s: float) -> dict[str, frozenset[str] | None]:
+        """The keys of the files of jobs, by id; None for one that is unfinished or has ended less long ago."""
 
     # --- assets --------------------------------------------------------------------------------------------
     def add_asset(self, asset: Asset) -> Asset:

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.job import PHASES, Job, NewJob, Status, new_id
 from shared.keys import ApiKey
-from shared.store.protocol import Asset, Beat, Sent, Tally, Webhook, Worker, WorkerSeen
+from shared.store.protocol import Asset, Beat, Schedule, Sent, Tally, Upkeep, Webhook, Worker, WorkerSeen
 
 Row = Mapping[str, Any]
 
@@ -40,6 +40,7 @@ def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,
         "once": job.once,
+        "schedule": job.schedule,
         "webhook_url": job.webhook_url,
         "tags": json.dumps(list(job.tags)),
         "on_child_failure": job.on_child_failure,
@@ -136,6 +137,16 @@ def sent_json(sent: Sent) -> dict[str, Any]:
         "after_ms": None if sent.after_s is None else int(sent.after_s * 1000),
         "gone": int(sent.gone),
     }
+
+
+def to_schedule(row: Row) -> Schedule:
+    """A row of the schedule table, with the time at which it was read."""
+    return Schedule(**{**row, "params": json.loads(row["params"])})
+
+
+def to_upkeep(row: Row) -> Upkeep:
+    """A row of the table of upkeep, with the time at which it was read."""
+    return Upkeep(**{**row, "result": json.loads(row["result"])})
 
 
 def names_json(types: Sequence[str] | Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from shared.job import (
     Status,
 )
 from shared.keys import MAX_LIVE, ApiKey
-from shared.store import feeds, steering, webhooks
+from shared.store import feeds, integrity, schedules, steering, webhooks
 from shared.store import statements as sql
 from shared.store.protocol import (
     NO_METRICS,
@@ -45,9 +45,11 @@ from shared.store.protocol import (
     Owned,
     Pruned,
     Retried,
+    Schedule,
     Sent,
     Stats,
     Steering,
+    Upkeep,
     Visit,
     Watch,
     Webhook,
@@ -62,7 +64,9 @@ from shared.store.rows import (
     sent_json,
     to_asset,
     to_key,
+    to_schedule,
     to_tally,
+    to_upkeep,
     to_webhook,
     to_worker_seen,
 )
@@ -354,6 +358,59 @@ class SqlJobStore(ABC):
             workers=tuple(to_worker_seen(row) for row in workers),
             steering=tuple(Steering(**row) for row in steered),
         )
+
+    # --- schedules -----------------------------------------------------------------------------------------
+    def schedules(self) -> Sequence[Schedule]:
+        """Every schedule, by name."""
+        return [to_schedule(row) for row in self._read([Statement(schedules.SCHEDULES)])[0]]
+
+    def put_schedule(self, schedule: Schedule, *, paused: bool) -> Schedule:
+        """Make a schedule, or change the one of that name."""
+        params: Bound = {
+            "name": schedule.name,
+            "cron": schedule.cron,
+            "type": schedule.type,
+            "params": json.dumps(schedule.params),
+            "caller": schedule.caller,
+            "due_at": schedule.due_at,
+            "paused": int(paused),
+        }
+        return to_schedule(self._run([Statement(schedules.PUT, params), Statement(schedules.SCHEDULE, params)])[1][0])
+
+    def remove_schedule(self, name: str) -> None:
+        """Make no more jobs of it."""
+        if not self._run([Statement(schedules.REMOVE, {"name": name})])[0]:
+            raise NotFound(f"There is no schedule {name}; `spool schedules list` shows them.")
+
+    def run_schedule(self, schedule: Schedule, job: NewJob, *, next_due_at: int | None) -> Job | None:
+        """Make its job, once for each of its times."""
+        params: Bound = {"name": schedule.name, "due": schedule.due_at, "next": next_due_at, "id": job.id}
+        take = Statement(schedules.RUN_NOW if next_due_at is None else schedules.TAKE, params)
+        rows = self._run([take, *_insertions([job]), Statement(sql.ROW, {"id": job.id})])[-1]
+        return Job.from_row(rows[0]) if rows else None
+
+    def upkeep(self) -> Sequence[Upkeep]:
+        """When each duty of maintenance was last done."""
+        return [to_upkeep(row) for row in self._read([Statement(schedules.UPKEEP)])[0]]
+
+    def vacuum(self, pages: int) -> int | None:
+        """None: a server keeps its own disk."""
+        del pages
+        return None
+
+    def integrity(self) -> Sequence[str]:
+        """What is wrong with the database, in sentences."""
+        found = self._read([Statement(text) for text in integrity.CHECKS])
+        return [row["wrong"] for rows in found for row in rows]
+
+    def kept_outputs(self, job_ids: Sequence[str], *, ended_before_s: float) -> dict[str, frozenset[str] | None]:
+        """The keys of the files of jobs, by id."""
+        params: Bound = {"ids": json.dumps(list(job_ids)), "age": int(ended_before_s * 1000)}
+        rows = self._read([Statement(schedules.KEPT_OUTPUTS, params)])[0]
+        return {
+            row["id"]: frozenset(output["key"] for output in json.loads(row["outputs"])) if row["settled"] else None
+            for row in rows
+        }
 
     # --- assets --------------------------------------------------------------------------------------------
     def add_asset(self, asset: Asset) -> Asset:

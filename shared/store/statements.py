@@ -9,8 +9,8 @@ from __future__ import annotations
 from shared.job import PHASES, TERMINAL
 
 NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-_TERMINAL = "('completed', 'failed', 'dead_letter', 'cancelled')"
-assert set(_TERMINAL.strip("()").replace("'", "").split(", ")) == TERMINAL
+TERMINAL_LIST = "('completed', 'failed', 'dead_letter', 'cancelled')"
+assert set(TERMINAL_LIST.strip("()").replace("'", "").split(", ")) == TERMINAL
 HELD = "('scheduled', 'retrying', 'waiting', 'waiting_children')"
 _LEFT = "pre_left + core_left + post_left"
 _OWNED = "id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'"
@@ -28,7 +28,7 @@ MIGRATED = f"INSERT INTO migration VALUES (:name, {NOW})"
 # --- creation -----------------------------------------------------------------------------------------------
 #: One generation of new jobs as a JSON array. A child whose parent takes no more of its phase is left out, except one
 #: that a retry carries over: its parent may be carried over too, and has ended then. Left out is also a child whose
-#: item another parent has taken.
+#: item another parent has taken, and a job of a schedule whose time was taken for another.
 INSERT = f"""
 INSERT INTO job (id, type, name, status, priority, phase, parent_id, child_key, depth, retry_of, params, result,
   outputs, attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
@@ -48,9 +48,10 @@ SELECT v ->> 'id', v ->> 'type', v ->> 'name',
   v ->> 'request_hash', v ->> 'webhook_url', v ->> 'tags', v ->> 'on_child_failure', v ->> 'own_work', -1, 0,
   0, 0, 0, 0, 0, 0
 FROM (SELECT value AS v, key AS place FROM json_each(:jobs)) LEFT JOIN job AS p ON p.id = v ->> 'parent_id'
-WHERE v ->> 'parent_id' IS NULL OR (
+WHERE (v ->> 'parent_id' IS NULL AND (v ->> 'schedule' IS NULL OR EXISTS (
+    SELECT 1 FROM schedule WHERE name = v ->> 'schedule' AND last_job_id = v ->> 'id'))) OR (
   v ->> 'status' = 'completed' AND v ->> 'retry_of' IS NOT NULL AND p.id IS NOT NULL) OR (
-  p.status NOT IN {_TERMINAL} AND p.stopping = 0 AND p.cancel_requested_at IS NULL
+  p.status NOT IN {TERMINAL_LIST} AND p.stopping = 0 AND p.cancel_requested_at IS NULL
   AND p.open_phase <= v ->> 'phase_index' AND p.depth + 1 < :max_depth
   AND (:attempt IS NULL OR (p.attempt = :attempt AND p.worker_id = :worker AND p.status = 'running'))
   AND (v ->> 'once' IS NULL OR EXISTS (SELECT 1 FROM seen
@@ -109,7 +110,7 @@ SELECT j.* FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY j.seq
 DESCENDANTS = f"""
 WITH RECURSIVE down(id) AS (
   SELECT id FROM job WHERE id = :id UNION ALL SELECT c.id FROM down JOIN job AS c ON c.parent_id = down.id)
-SELECT j.id, j.status IN {_TERMINAL} AS ended,
+SELECT j.id, j.status IN {TERMINAL_LIST} AS ended,
   EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id AND r.parent_id IS NOT NULL AND r.attempt = 0
     AND r.status = 'completed' AND r.own_work) AS carried
 FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY j.seq
@@ -200,7 +201,7 @@ WHERE {which}
 """
 
 
-CANCEL = cancel(f"id = :id AND status NOT IN {_TERMINAL}")
+CANCEL = cancel(f"id = :id AND status NOT IN {TERMINAL_LIST}")
 
 # --- owners -------------------------------------------------------------------------------------------------
 #: Of the types that a worker runs, those that are neither paused nor at their limit.
@@ -331,7 +332,7 @@ _END = f"""CASE
     WHEN :retry THEN 'dead_letter'
     ELSE 'failed'
   END"""
-_ENDED = f"({_END}) IN {_TERMINAL}"
+_ENDED = f"({_END}) IN {TERMINAL_LIST}"
 FINISH = f"""
 UPDATE job SET
   status = {_END},
@@ -435,7 +436,9 @@ ORDER BY created_at LIMIT :limit
 PRUNE_EVENTS = """
 DELETE FROM event WHERE job_id IN (SELECT value FROM json_each(:ids)) AND id < (SELECT MAX(id) FROM event)
 """
-PRUNE_JOBS = f"DELETE FROM job WHERE id IN (SELECT value FROM json_each(:ids)) AND status IN {_TERMINAL} RETURNING id"
+PRUNE_JOBS = (
+    f"DELETE FROM job WHERE id IN (SELECT value FROM json_each(:ids)) AND status IN {TERMINAL_LIST} RETURNING id"
+)
 PRUNE_ASSETS = f"""
 DELETE FROM asset WHERE id IN (SELECT value FROM json_each(:ids))
   AND NOT {_NEEDED}

@@ -13,6 +13,7 @@ from shared.types.collect import CollectParams
 from shared.types.edit import EditParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
+from shared.types.maintenance import MaintenanceParams
 from shared.types.render import RenderParams
 from shared.types.report import QualityReport, ReportParams
 from shared.types.thumbnail import ThumbnailParams
@@ -26,6 +27,7 @@ __all__ = [
     "IngestParams",
     "JobParams",
     "JobType",
+    "MaintenanceParams",
     "OutputSpec",
     "Params",
     "QualityReport",
@@ -50,6 +52,8 @@ class JobType:
     on_child_failure: Literal["fail", "continue"] = "fail"
     #: The JSON files it makes, each with the model whose schema is published.
     documents: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    #: Only who may do everything may queue it.
+    admin: bool = False
 
 
 JOB_TYPES: dict[str, JobType] = {
@@ -104,6 +108,15 @@ JOB_TYPES: dict[str, JobType] = {
             stages=("downloading", "rendering", "uploading"),
             timeout_s=1800,
             stall_s=120,
+        ),
+        JobType(
+            name="maintenance",
+            title="Keep a deployment well: prune, vacuum, integrity, backup, restore-check, orphans",
+            params=MaintenanceParams,
+            stages=("maintaining",),
+            timeout_s=3600,
+            stall_s=3600,
+            admin=True,
         ),
         JobType(
             name="flow",

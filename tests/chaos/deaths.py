@@ -11,8 +11,9 @@ from typing import Any
 
 import urllib3
 
-from shared.job import Outcome, Output, Status, new_id
-from shared.store.protocol import ClaimRequest, Worker
+from shared.job import Failure, Outcome, Output, Status, new_id
+from shared.store.protocol import ClaimRequest, Schedule, Worker
+from tests.chaos.nursery import until
 from tests.chaos.world import World, parent_of
 
 #: Patterns of points, and the scenario that leads to them.
@@ -105,6 +106,29 @@ def at_a_webhook(world: World, point: str) -> None:
     world.await_death(world.start("worker", point), point)
 
 
+def at_upkeep(world: World, point: str) -> None:
+    """It does one of the duties of maintenance."""
+    duty = {"vacuum": "vacuum", "integrity": "integrity"}.get(point.partition(".")[0], "orphans")
+    if duty == "orphans":  # of a job from long ago, which there is no more
+        made = world.folder / "made"
+        made.write_text("x")
+        key = "outputs/019a0000-0000-7000-8000-000000000001/1/mp3"
+        world.storage.put(made, key, content_type="audio/mpeg", progress=lambda *_: None)
+    world.submit(type="maintenance", params={"duty": duty, **({"delete": True} if duty == "orphans" else {})})
+    world.await_death(world.start("worker", point), point)
+
+
+def at_a_schedule(world: World, point: str) -> None:
+    """It makes a job whose time has come; the next time is far away, so there is one."""
+    made = Schedule(name="n", cron="0 0 1 1 *", type="maintenance", params={"duty": "vacuum"}, caller="a", due_at=1)
+    world.store.put_schedule(made, paused=False)
+    world.await_death(world.start("worker", point), point)
+    helper = world.start("worker")
+    until(lambda: world.store.schedules()[0].last_job_id is not None, helper.tail)
+    world.let_go(helper)
+    world.wanted[str(world.store.schedules()[0].last_job_id)] = Status.COMPLETED
+
+
 def at_losers(world: World, point: str) -> None:
     """It begins a second attempt, after one that died with all its files stored."""
     world.submit()
@@ -148,6 +172,8 @@ def at_first_start(world: World, point: str) -> None:
 
 
 WORKERS: Ways = (
+    (r"run_schedule|schedules\.", at_a_schedule),
+    (r"vacuum|integrity|kept_outputs", at_upkeep),
     (r"(pending_)?migrat", at_first_start),
     (r"engine\.", at_proof),
     (r"secret\.", at_secret),
@@ -239,6 +265,7 @@ def reading(client: Client) -> None:
         "stats": "/api/stats",
         "check": "/readyz",
         "api_keys": "/readyz",
+        "upkeep": "/readyz",
     }
     assert client.insist("GET", paths[client.point.partition(".")[0]])[0] == 200
 
@@ -343,9 +370,59 @@ def dropping(client: Client) -> None:
     assert not (world.storage.root / "uploads" / asset).exists(), f"{client.point}: a file without a row"
 
 
+def steering(client: Client) -> None:
+    """The type is limited, once."""
+    status, found = client.insist("PATCH", "/api/job-types/edit", {"max_running": 3})
+    assert (status, found["max_running"], found["running"]) == (200, 3, 0)
+
+
+def cancelling_many(client: Client) -> None:
+    """All of them are cancelled, whoever counted them."""
+    world = client.world
+    for _ in range(2):
+        world.submit(Status.CANCELLED, tags=("many",))
+    status, found = client.insist("POST", "/api/jobs/cancel", {"tag": "many"})
+    assert (status, found["more"]) == (200, False)
+
+
+def retrying_many(client: Client) -> None:
+    """Each runs again once."""
+    world = client.world
+    failed = world.submit(Status.FAILED, tags=("bad",))
+    nobody = Worker("nobody", "here", "0", ("ingest",), 1)
+    claimed = world.store.claim(ClaimRequest(nobody, new_id(), 60))
+    assert claimed is not None
+    world.store.finish(claimed.claim, Outcome("failed", failure=Failure("bad_input", "permanent", "It is empty.")))
+    status, _ = client.insist("POST", "/api/jobs/retry", {"tag": "bad"})
+    again = [row["id"] for row in world.rows(f"SELECT id FROM job WHERE retry_of = '{failed.id}'")]
+    assert (status, len(again)) == (200, 1)
+    world.wanted[again[0]] = Status.COMPLETED
+
+
+def scheduling(client: Client) -> None:
+    """The schedule is there as it was asked for, or gone, or has made a job for each request that came through."""
+    world, path = client.world, "/api/schedules/yearly"
+    body = {"cron": "0 0 1 1 *", "type": "maintenance", "params": {"duty": "vacuum"}}
+    if client.point.startswith(("put_schedule", "schedules")):
+        assert client.insist("PUT", path, body)[0] in {200, 201}
+    else:
+        assert client.safely("PUT", path, body)[0] in {200, 201}
+    if client.point.startswith("run_schedule"):
+        assert client.insist("POST", f"{path}/run", {})[0] == 201
+        made = world.rows("SELECT id FROM job WHERE type = 'maintenance'")
+        world.wanted |= dict.fromkeys([row["id"] for row in made], Status.COMPLETED)
+    if client.point.startswith("remove_schedule"):
+        assert client.insist("DELETE", path)[0] in {204, 404}
+        assert world.rows("SELECT * FROM schedule") == []
+
+
 APIS: Ways = (
+    (r"cancel_matching", cancelling_many),
+    (r"retry_matching", retrying_many),
+    (r"steer", steering),
+    (r"(put|remove|run)_schedule|schedules", scheduling),
     (r"create\.|assets\.", creating),
-    (r"(get|list|children|events|stats|check|api_keys)\.", reading),
+    (r"(get|list|children|events|stats|check|api_keys|upkeep)\.", reading),
     (r"last_event_id|running", following),
     (r"patch", patching),
     (r"cancel", cancelling),

@@ -10,7 +10,7 @@ from tests.cli.conftest import Dev, Spool, start_dev
 
 
 def test_a_type_is_paused_resumed_and_limited(idle_spool: Spool):
-    """Each answer says how to go on, the statistics tell as long as it lasts, and a wrong limit is a matter of usage."""
+    """Each answer says how to go on, the statistics tell of it, and a wrong limit is a matter of usage."""
     paused = idle_spool("pause", "edit")
     assert paused.code == 0, paused.err
     assert "edit: paused since " in paused.out

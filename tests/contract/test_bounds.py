@@ -6,8 +6,8 @@ import sqlite3
 import pytest
 
 from shared.job import Status, new_id
+from shared.store import integrity, schedules, steering, webhooks
 from shared.store import statements as sql
-from shared.store import steering, webhooks
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Beat, ClaimRequest, JobFilter
 from shared.store.sql import Statement
@@ -98,6 +98,11 @@ PLANS |= {
     f"steering {name}": getattr(steering, name)
     for name in ("STEER", "LET_GO", "STEERED", "CANCEL_MATCHING", "FAMILIES_OF_BAD", "THERE")
 }
+PLANS |= {
+    f"schedules {name}": getattr(schedules, name)
+    for name in ("SCHEDULES", "SCHEDULE", "PUT", "REMOVE", "TAKE", "RUN_NOW", "UPKEEP", "KEPT_OUTPUTS")
+}
+PLANS |= {f"integrity {number}": text for number, text in enumerate(integrity.CHECKS)}
 PLANS |= {f"LIST {window}": text for window, text in sql.LIST.items()}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from shared.job import Claim, Line, Progress
 from shared.keys import ApiKey
-from shared.store.protocol import Admission, Asset, Beat, ClaimRequest, JobFilter, Sent, Webhook
+from shared.store.protocol import Admission, Asset, Beat, ClaimRequest, JobFilter, Schedule, Sent, Webhook
 from shared.store.sql import SqlJobStore, Statement
 from tests.contract.conftest import ADAPTERS, TABLES
 from tests.contract.factory import CANCELLED, DONE, OTHER, PERMANENT, TRANSIENT, WORKER, due, expire, job
@@ -115,6 +115,15 @@ def _steer_many(store):
     store._run([Statement("UPDATE job SET id = 'again' WHERE retry_of = 'j'"), Statement("DELETE FROM event")])
 
 
+def _schedule(store):
+    made = Schedule(name="n", cron="0 * * * *", type="ingest", params={}, caller="a", due_at=1)
+    seen = store.put_schedule(made, paused=False)
+    store.run_schedule(seen, job(id="i", schedule="n"), next_due_at=2**50)
+    store.run_schedule(store.schedules()[0], job(id="j", schedule="n"), next_due_at=2**51)
+    store.run_schedule(seen, job(id="k", schedule="n"), next_due_at=None)
+    assert [store.get(one) is not None for one in "ijk"] == [True, False, True]
+
+
 def _cancel_running(store):
     store.create([job(id="j")])
     _claim(store, "t")
@@ -157,6 +166,7 @@ SCENARIOS: dict[str, Callable[[SqlJobStore], None]] = {
     "patch and cancel": _steer,
     "cancel running": _cancel_running,
     "steer many": _steer_many,
+    "schedule": _schedule,
     "prune": _prune,
     "purge": _purge,
     "leave": lambda store: (store.heartbeat(WORKER, [], lease_s=90), store.leave(WORKER.id)),

@@ -211,6 +211,14 @@ def test_delete_prefix_takes_what_begins_so_and_nothing_else(place):
     assert place.storage.stat("uploads/a") is not None
 
 
+def test_keys_are_those_below_a_folder(place):
+    """Whole keys, of finished files only."""
+    for key in ("outputs/a/1/mp3", "outputs/b/2/mp3", "uploads/a", "outputs-of/another"):
+        place.put(key)
+    assert sorted(place.storage.keys("outputs/")) == ["outputs/a/1/mp3", "outputs/b/2/mp3"]
+    assert list(place.storage.keys("backups/")) == []
+
+
 def test_check_leaves_nothing_behind(place):
     """The probe of readyz can be repeated."""
     place.storage.check()

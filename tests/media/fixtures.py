@@ -23,6 +23,7 @@ from worker.ffmpeg import Engine, find_engine
 from worker.process import Processes
 from worker.run import Run
 from worker.stop import Stop
+from worker.upkeep import Upkeep
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +92,7 @@ def run(engine, notes, tmp_path) -> Iterator[Run]:
         report=notes,
         stop=stop,
         children=Children(store, job, load_settings(), stop),
+        upkeep=Upkeep(store, load_settings()),
     )
     store.close()
     assert processes.close() == 0
