@@ -17,6 +17,7 @@ from typing import IO, Self
 
 from cli.client import USAGE, Client, CommandError, Refused, Unreachable
 from cli.steering import as_told, steering_line
+from shared.health import WORKER_SILENT_S
 from shared.settings import Settings, environment_with
 from shared.storage import get_storage
 from shared.store import get_job_store, reset_job_store
@@ -24,8 +25,6 @@ from shared.store import get_job_store, reset_job_store
 #: A part that ran this long has recovered: its next crash is the first again.
 _HEALTHY_S = 60.0
 _READY_WITHIN_S = 30.0
-#: An idle worker is heard of every 30 s.
-WORKER_SILENT_S = 65.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 Say = Callable[[str], None]

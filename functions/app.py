@@ -35,7 +35,7 @@ from functions.models import (
     TypePatch,
     UploadRequest,
 )
-from functions.ops import HealthView, JobTypesView, StatsView
+from functions.ops import HealthView, JobTypesView, ReadyView, StatsView
 from functions.problems import problem
 from functions.readiness import Readiness
 from functions.schedules import SchedulesView, ScheduleView
@@ -101,7 +101,8 @@ OPERATIONS = (
               answers={200: "Prometheus text format 0.0.4"}),
     Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView},
               scope=None),
-    Operation("GET", "/readyz", ops.readyz, "Whether database and storage answer", answers={200: HealthView}),
+    Operation("GET", "/readyz", ops.readyz, "Whether database and storage answer, and what else is wrong",
+              answers={200: ReadyView}),
 )
 # fmt: on
 

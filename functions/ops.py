@@ -28,6 +28,22 @@ class HealthView(View):
     status: str
 
 
+class FindingView(View):
+    """One thing that was looked at. `mend` says what to do; with `ok` it is advice."""
+
+    what: str
+    ok: bool
+    found: str
+    mend: str
+
+
+class ReadyView(View):
+    """The API can work, and what was found when it looked around."""
+
+    status: str
+    findings: list[FindingView]
+
+
 class JobTypeView(View):
     """A kind of job; `params` is the JSON Schema of its parameters, `documents` those of the JSON files it makes."""
 
@@ -100,11 +116,12 @@ async def healthz(call: Call[NoQuery, None]) -> Response:
 
 
 def readyz(call: Call[NoQuery, None]) -> Response:
-    """Database and storage answer, and the database is migrated."""
-    faults = call.context.readiness.faults(call.store, call.storage)
-    if faults:
-        raise Unavailable(" ".join(faults))
-    return answer(HealthView(status="ready"))
+    """Database and storage answer, and the database is migrated; what else is wrong makes no API unready."""
+    findings = call.context.readiness.findings(call.store, call.storage)
+    if faults := [finding for finding in findings if finding.vital and not finding.ok]:
+        raise Unavailable(" ".join(f"{fault.found} {fault.mend}".strip() for fault in faults))
+    told = [FindingView(what=one.what, ok=one.ok, found=one.found, mend=one.mend) for one in findings]
+    return answer(ReadyView(status="ready", findings=told))
 
 
 def stats(call: Call[StatsQuery, None]) -> Response:

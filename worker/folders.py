@@ -29,19 +29,19 @@ class WorkFolders:
     """
 
     def __init__(self, root: Path | None, worker_id: str) -> None:
-        self._root = root or _temporary() / f"spool-work-{os.getuid()}"
-        self._home = self._root / worker_id
+        self.root = root or _temporary() / f"spool-work-{os.getuid()}"
+        self._home = self.root / worker_id
         self._lock: int | None = None
 
     def open(self) -> None:
         """Make the worker's folder. Raises `ConfigurationError` when the place cannot be used."""
         try:
             with around("folders.root"):
-                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            about = self._root.lstat()
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            about = self.root.lstat()
             if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
                 raise ConfigurationError(
-                    f"The work folder {self._root} belongs to somebody else or others may write to it; "
+                    f"The work folder {self.root} belongs to somebody else or others may write to it; "
                     "set SPOOL_WORK_DIR to a private folder."
                 )
             self._lock = _lock_new(_lock_file(self._home))
@@ -49,13 +49,13 @@ class WorkFolders:
                 self._home.mkdir(mode=0o700)
         except OSError as error:
             raise ConfigurationError(
-                f"The work folder {self._root} cannot be used ({error.strerror}); set SPOOL_WORK_DIR to another one."
+                f"The work folder {self.root} cannot be used ({error.strerror}); set SPOOL_WORK_DIR to another one."
             ) from error
 
     def sweep(self) -> int:
         """Remove the folders of workers that are dead; returns how many there were."""
         swept = 0
-        for path in self._root.glob("*.lock"):
+        for path in self.root.glob("*.lock"):
             if path == _lock_file(self._home):
                 continue
             with contextlib.suppress(OSError):  # it lives, or somebody else sweeps: either way not ours to touch

@@ -69,10 +69,10 @@ class Worker:
         # Types without stages are parents: nobody claims them.
         self._pipelines = {name: pipeline for name, pipeline in pipelines.items() if job_types[name].stages}
         self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
-        self.measures = Measures(store.usage)
         self.courier = Courier(store, settings, self._chance, network=network)
         self._errands = Errands()
         self._folders = WorkFolders(settings.work_dir, worker_id)
+        self.measures = Measures(store.usage, ffmpeg=engine.version, room=self._folders.root)
         # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
         self._pause_s = min(2.0, settings.heartbeat_s / 2)
         self._lock = threading.Condition()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shared.job import Failure, Status
     from shared.store.usage import Usage
     from worker.process import Use
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
 class Measures:
     """Counters and peaks of one worker process. May be used from any thread."""
 
-    def __init__(self, usage: Usage) -> None:
-        self._usage = usage
+    def __init__(self, usage: Usage, *, ffmpeg: str, room: Path) -> None:
+        self._usage, self._ffmpeg, self._room = usage, ffmpeg, room
         self._lock = threading.Lock()
         self._stages: dict[str, tuple[int, float]] = {}
         self._failures: Counter[str] = Counter()
@@ -55,11 +58,19 @@ class Measures:
             self._child_cpu_peak_s = max(self._child_cpu_peak_s, use.cpu_peak_s)
             self._child_rss_peak_bytes = max(self._child_rss_peak_bytes, use.rss_peak_bytes)
 
+    def _free(self) -> dict[str, int]:
+        try:
+            return {"room_bytes": shutil.disk_usage(self._room).free}
+        except OSError:  # the folder is away: the worker says so when it looks for work
+            return {}
+
     def snapshot(self) -> dict[str, Any]:
-        """All of it as JSON carries it."""
+        """All of it as JSON carries it, with what the worker has to work with."""
         with self._lock:
             return {
                 "host_ms": round(time.time() * 1000),
+                "ffmpeg": self._ffmpeg,
+                **self._free(),
                 "stages": {name: [times, round(seconds, 3)] for name, (times, seconds) in self._stages.items()},
                 "failures": dict(self._failures),
                 "retries": self._counts["retries"],

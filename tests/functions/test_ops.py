@@ -23,8 +23,12 @@ PAGES = Path(openapi.__file__).parent / "dashboard"
 
 
 def test_ready_when_database_and_storage_answer(api):
-    """200 and one word."""
-    assert api.http.get("/readyz").json() == {"status": "ready"}
+    """200; that no worker is alive is told, and makes no API unready."""
+    found = api.http.get("/readyz").json()
+    assert found["status"] == "ready"
+    about = {finding["what"]: finding for finding in found["findings"]}
+    assert {what for what, finding in about.items() if not finding["ok"]} == {"workers"}
+    assert about.keys() == {"database", "clock", "storage", "workers", "dead letters", "backup"}
 
 
 def test_not_ready_says_what_is_missing(settings_for, storage, tmp_path):
@@ -52,7 +56,7 @@ def test_readiness_is_remembered_for_two_seconds(api):
     readiness = Readiness(clock=lambda: now[0])
     for at in (0.0, 1.9, 2.0, 3.9, 4.0):
         now[0] = at
-        readiness.faults(api.store, Counted())
+        readiness.findings(api.store, Counted())
     assert checks == [0.0, 2.0, 4.0]
 
 
