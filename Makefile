@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop browser screenshots demo dev test outage hostile model chaos crash plants check check-infra deploy rehearse bench lock clean
+.PHONY: setup tools aws interop browser screenshots demo dev test outage hostile model chaos crash plants check check-infra deploy rehearse bench soak lock clean
 
 setup: $(VENV)/.ready
 
@@ -113,6 +113,12 @@ rehearse: setup tools aws
 
 bench: setup
 	@$(BIN)/python -m bench
+
+# A day in production in ten minutes, on two cores that have nothing else to do: size and memory must stay bounded.
+SOAK_S ?= 600
+SOAK_JOBS ?= 20000
+soak: setup
+	@$(BIN)/python -m bench.soak --seconds $(SOAK_S) --jobs $(SOAK_JOBS)
 
 # Requirement files carry hashes and no addresses, so that they install from any index.
 lock: setup
