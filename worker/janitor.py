@@ -70,10 +70,11 @@ class Janitor:
         #: How far the database's clock is ahead of ours, at least and at most; None before it was asked.
         self._ahead_s: tuple[float, float] | None = None
         self._prune_duty = Duty(self._begin_pruning, _PRUNE_EVERY_S, now + chance.uniform(0.05, 0.7) * settings.lease_s)
+        self._schedule_duty = Duty(self._run_schedule, min(often, _SCHEDULES_EVERY_S), now + chance.uniform(0, often))
         self._duties = (
             Duty(self._tend_and_reap, often, now + chance.uniform(0, often)),
             self._prune_duty,
-            Duty(self._run_schedules, min(often, _SCHEDULES_EVERY_S), now + chance.uniform(0, often)),
+            self._schedule_duty,
         )
 
     def turn(self) -> None:
@@ -114,8 +115,8 @@ class Janitor:
         """Of a job that has ended badly; what is left of them now goes with the job."""
         self._storage.delete_prefix(f"outputs/{job_id}/")
 
-    def _run_schedules(self) -> None:
-        """Make the jobs whose time has come; of several times that were missed only the last counts."""
+    def _run_schedule(self) -> None:
+        """Make the job of one schedule whose time has come, and look for another next; missed times count as one."""
         for schedule in self._store.schedules():
             if schedule.paused_at is not None or schedule.due_at > schedule.now or schedule.type not in JOB_TYPES:
                 continue  # a type that only a newer worker knows is left to it
@@ -123,6 +124,8 @@ class Janitor:
             job = self._store.run_schedule(schedule, job_of(schedule, self._settings), next_due_at=following)
             if job is not None:
                 _log.info("schedule made a job", schedule=schedule.name, job=job.id, type=job.type)
+            self._schedule_duty.due_at = self._clock()
+            return
 
     def _clock_jumped(self) -> bool:
         """Whether the database's clock got ahead of ours since it was last asked, so that leases seem to have ended.
