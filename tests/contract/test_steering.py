@@ -172,6 +172,15 @@ def test_unfinished_jobs_are_cancelled_in_batches_and_counted_once(store):
     assert {status(store, one) for one in left.values()} == {Status.CANCELLED}
 
 
+def test_what_is_stopping_already_is_not_asked_again(store):
+    """A parent that waits for the end of its running child, and that child, are counted by the first request."""
+    create(store, *family("core"))
+    assert claim(store) is not None
+    first, second = (store.cancel_matching(JobFilter(), limit=10) for _ in range(2))
+    assert (first.cancelled, first.stopping) == (0, 2)
+    assert (second.cancelled, second.stopping) == (0, 0)
+
+
 FILTERS = {
     "type": JobFilter(type="edit"),
     "tag": JobFilter(tag="wrong"),
