@@ -16,6 +16,7 @@ from cli.client import USAGE, CommandError
 from cli.params import parameters, put
 from cli.sources import Source, check_file, sources
 from shared.job import new_id
+from shared.references import is_reference
 from shared.types import JOB_TYPES, is_url
 from shared.types.faults import field_errors
 
@@ -142,7 +143,7 @@ def _written(order: Order, path: Path) -> Draft:
         named = kind.params.model_validate(job.get("params", {})).sources if kind else {}
         for name, value in named.items():
             found = path.parent / Path(value).expanduser()
-            if is_url(value) or (_ASSET.fullmatch(value) and not found.exists()):
+            if is_url(value) or is_reference(value) or (_ASSET.fullmatch(value) and not found.exists()):
                 continue
             check_file(found)
             files[f"{at}params.{name}"] = found

@@ -25,7 +25,8 @@ from functions.models import (
     NoQuery,
 )
 from functions.problems import invalid
-from functions.submit import ms, named, plan, ready_assets
+from functions.sources import named, ready_sources
+from functions.submit import ms, plan
 from functions.threads import in_thread
 from functions.view import (
     HistoryView,
@@ -48,8 +49,8 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 def create(call: Call[NoQuery, JobRequest]) -> Response:
     """Queue a job, or a family of them; the same key and body find the same job again."""
     planned = plan(call.body, call.context.settings, call.caller)
-    assets = ready_assets(planned, call.store, call.storage, call.caller)
-    root, *family = (named(one, assets) for one in planned)
+    found = ready_sources(planned, call.store, call.storage, call.caller)
+    root, *family = (named(one, found) for one in planned)
     root = replace(root, idempotency_key=_idempotency_key(call), request_hash=call.digest)
     job, new = call.store.create([root, *family])
     return _created(job) if new else answer(job_view(job))

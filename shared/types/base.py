@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,16 @@ from shared.errors import FieldError
 
 Format = Literal["mp3", "m4a", "opus", "flac", "wav", "mp4"]
 LOSSY: frozenset[str] = frozenset({"mp3", "m4a", "opus", "mp4"})
+#: What a job reads; shared/references.py reads the last two kinds.
+Source = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        description="An asset id from /api/uploads, an http(s) URL, `job:<job id>/<output>` for a file of a completed "
+        "job, or `child:<child key>/<output>` for one of a sibling of an earlier phase.",
+    ),
+]
 
 
 class Params(BaseModel):

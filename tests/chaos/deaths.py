@@ -156,6 +156,7 @@ WORKERS: Ways = (
     (r"launcher\.kill", at_a_frozen_launcher),
     (r"release\.", at_release),
     (r"feed\.|seen\.|add_children", at_collecting),
+    (r"inputs\.", at_a_family),
     (r"leave\.|folders\.(home|lock)\.gone", at_farewell),
     (r"prun|give_up_asset|file\.(folder\.)?gone|storage\.delete_prefix", at_pruning),
     (r"file\.abandoned", at_an_old_part),
@@ -344,7 +345,7 @@ def dropping(client: Client) -> None:
 
 
 APIS: Ways = (
-    (r"create\.|assets\.", creating),
+    (r"create\.|sources\.", creating),
     (r"(get|list|children|events|stats|check|api_keys)\.", reading),
     (r"last_event_id|running", following),
     (r"patch", patching),
