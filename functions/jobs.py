@@ -192,10 +192,11 @@ def _idempotency_key(call: Call[NoQuery, Any]) -> str | None:
 
 
 def _link(call: Call[NoQuery, None], job: Job, output: Output) -> str:
-    """Saved under the source's name: the output `mp3` of `talk.wav` becomes `talk.mp3`."""
+    """Saved under the source's name, or a family's own: the output `mp3` of `talk.wav` becomes `talk.mp3`."""
     name = output.name
     if "." not in name and mimetypes.guess_extension(output.content_type) != f".{name}":
         name += mimetypes.guess_extension(output.content_type) or ""
-    if job.name is not None and not name.startswith(f"{PurePath(job.name).stem}."):
-        name = f"{PurePath(job.name).stem}.{name}"
+    if job.name is not None:
+        stem = PurePath(job.name).stem if job.own_work else job.name.replace("/", "-")
+        name = name if name.startswith(f"{stem}.") else f"{stem}.{name}"
     return call.storage.download_url(output.key, filename=name, content_type=output.content_type, expires_s=LINK_S)

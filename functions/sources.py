@@ -14,15 +14,20 @@ from shared.references import Reference, is_reference, output_of, reference
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import Asset, JobStore, Made, Sources
 from shared.types import is_url
+from shared.types.base import Member
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A job to be made, where in the request it stands (`""` or `children.0.`), and what it reads, by field."""
+    """A job to be made, where in the request it stands (`""` or `children.0.`), and what it reads, by field.
+
+    `at` is None for a child that a request did not name: its parent's type did, and what it reads is its parent's.
+    """
 
     job: NewJob
-    at: str
+    at: str | None
     sources: dict[str, str]
+    members: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def completed(asset: Asset, store: JobStore, storage: StorageAdapter) -> Asset:
 
 def _reads(planned: Sequence[Planned]) -> Iterator[Read]:
     for one in planned:
-        for path, source in one.sources.items():
+        for path, source in one.sources.items() if one.at is not None else ():
             field = f"{one.at}params.{path}"
             try:
                 yield Read(one, field, source, reference(source) if is_reference(source) else None)
@@ -103,6 +108,10 @@ def _misplaced(read: Read, planned: Sequence[Planned]) -> FieldError | None:
     job, of = read.planned.job, read.named
     if of is None or of.to == "job":
         return None
+    if read.planned.members:
+        return FieldError(
+            read.field, "names a sibling's file, and its own children read it; write job:<job id>/<output>"
+        )
     if job.parent_id is None:
         return FieldError(read.field, "names a sibling's file, and this job has no parent; write job:<job id>/<output>")
     if read.planned is planned[0]:

@@ -23,6 +23,8 @@ def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
     root = _planned(request, settings, caller, "")
     job = replace(root.job, run_at=None if request.run_at is None else ms(request.run_at))
     if request.parent_id is not None:
+        if root.members:
+            raise invalid([FieldError("parent_id", f"is not for a {request.type}, which has children of its own")])
         key = request.child_key or job.id
         # Weighing nothing, so that the parent's percentage does not go back.
         job = replace(job, parent_id=request.parent_id, phase=request.phase or "core", child_key=key, weight=0.0)
@@ -56,8 +58,9 @@ def _misplaced(request: JobRequest) -> Iterator[FieldError]:
 
 
 def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Settings, depth: int) -> Iterator[Planned]:
-    if request.children and depth >= MAX_DEPTH:
+    if (request.children or parent.members) and depth >= MAX_DEPTH:
         raise invalid([FieldError(f"{parent.at}children", f"a family is at most {MAX_DEPTH} levels deep")])
+    yield from _members(request, parent, settings)
     keys: set[str] = set()
     for index, child in enumerate(request.children):
         planned = _planned(child, settings, parent.job.caller, f"{parent.at}children.{index}.")
@@ -70,15 +73,32 @@ def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Setti
         yield from _family(child, planned, settings, depth + 1)
 
 
+def _members(request: JobRequest | ChildRequest, parent: Planned, settings: Settings) -> Iterator[Planned]:
+    """The children that a job is made of by its type; they come with its priority and tags."""
+    for member in parent.members:
+        child = ChildRequest(type=member.type, params=member.params, priority=request.priority, tags=request.tags)
+        planned = _planned(child, settings, parent.job.caller, parent.at or "")
+        job = replace(planned.job, parent_id=parent.job.id, phase=member.phase, child_key=member.key)
+        yield replace(planned, job=replace(job, name=member.name, weight=member.weight), at=None)
+
+
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
     kind = JOB_TYPES[request.type]
     params = checked(kind.params, request.params, f"{at}params")
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:
         raise invalid([FieldError(f"{at}timeout_s", f"may be at most {longest_s:g} for {request.type}")])
+    members = params.members
+    if members and request.children:
+        raise invalid([FieldError(f"{at}children", f"a {request.type} makes its own; leave them out")])
+    if members and request.on_child_failure == "continue":
+        raise invalid(
+            [FieldError(f"{at}on_child_failure", f"a {request.type} needs all of its children; leave it out")]
+        )
     job = NewJob(
         id=new_id(),
         type=request.type,
+        name=params.called,
         params=params.model_dump(mode="json", exclude_unset=True),
         own_work=bool(kind.stages),
         priority=request.priority,
@@ -89,4 +109,4 @@ def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str
         webhook_url=request.webhook_url,
         caller=caller,
     )
-    return Planned(job, at, params.sources)
+    return Planned(job, at, params.sources, members)
