@@ -74,9 +74,15 @@ def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Setti
 
 
 def _members(request: JobRequest | ChildRequest, parent: Planned, settings: Settings) -> Iterator[Planned]:
-    """The children that a job is made of by its type; they come with its priority and tags."""
+    """The children that a job is made of by its type; they come with its priority, patience and tags."""
     for member in parent.members:
-        child = ChildRequest(type=member.type, params=member.params, priority=request.priority, tags=request.tags)
+        child = ChildRequest(
+            type=member.type,
+            params=member.params,
+            priority=request.priority,
+            max_failures=request.max_failures,
+            tags=request.tags,
+        )
         planned = _planned(child, settings, parent.job.caller, parent.at or "")
         job = replace(planned.job, parent_id=parent.job.id, phase=member.phase, child_key=member.key)
         yield replace(planned, job=replace(job, name=member.name, weight=member.weight), at=None)

@@ -9,11 +9,12 @@ ALTER TABLE job ADD COLUMN overall REAL NOT NULL DEFAULT 0;
 CREATE INDEX job_reads ON job (seq)
   WHERE status NOT IN ('completed', 'failed', 'dead_letter', 'cancelled') AND instr(params, '"job:') > 0;
 
--- The stages of a parent without work of its own are those of the phases that it has children in.
+-- The stages of a parent without work of its own are those of the phases that it has children in; it begins with the first.
 CREATE TRIGGER job_phase_shown AFTER UPDATE OF open_phase ON job
 WHEN NEW.open_phase > OLD.open_phase AND NOT NEW.own_work
 BEGIN
   UPDATE job SET
+    started_at = COALESCE(started_at, NEW.updated_at),
     stage = CASE NEW.open_phase WHEN 0 THEN 'pre' WHEN 1 THEN 'core' ELSE 'post' END,
     stage_index = (NEW.open_phase > 0 AND EXISTS (SELECT 1 FROM job WHERE parent_id = NEW.id AND phase = 'pre'))
       + (NEW.open_phase > 1 AND EXISTS (SELECT 1 FROM job WHERE parent_id = NEW.id AND phase = 'core')),
