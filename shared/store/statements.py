@@ -124,10 +124,11 @@ SIBLINGS_MADE = f"""
 SELECT {_MADE} FROM json_each(:keys) AS k CROSS JOIN job AS j ON j.child_key = k.value
   AND j.parent_id = COALESCE(:parent, (SELECT parent_id FROM job WHERE id = :child))
 """
-#: Whether an unfinished job reads files of the job `j`.
-_READ = f"""EXISTS (SELECT 1 FROM job AS r INDEXED BY job_reads
-    WHERE r.status NOT IN {_TERMINAL} AND instr(r.params, '"job:') > 0
-      AND instr(r.params, '"job:' || j.id || '/') > 0)"""
+#: Whether an unfinished job reads files of the job `j`; the jobs that are read are found once for all rows.
+_READ = f"""j.id IN (SELECT substr(t.value, 5, instr(t.value, '/') - 5)
+    FROM job AS r INDEXED BY job_reads CROSS JOIN json_tree(r.params) AS t
+    WHERE instr(r.params, '"job:') > 0 AND r.status NOT IN {_TERMINAL}
+      AND t.type = 'text' AND t.value GLOB 'job:*/*')"""
 #: Whether an unfinished child of the same parent does, or the parent shows them as its own.
 _READ_AT_HOME = f"""(EXISTS (SELECT 1 FROM job AS r WHERE r.parent_id = j.parent_id AND r.status NOT IN {_TERMINAL}
       AND instr(r.params, '"child:' || j.child_key || '/') > 0)
