@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop browser screenshots demo dev test outage hostile model chaos crash plants check check-infra deploy rehearse bench soak lock clean
+.PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants check check-infra deploy rehearse bench soak lock clean
 
 setup: $(VENV)/.ready
 
@@ -47,6 +47,10 @@ $(VENV)-aws/.ready: requirements/aws.txt $(VENV)/.ready
 demo: setup
 	@$(BIN)/spool demo
 
+# The whole show in examples/show: recordings, checks, mastering, mix, chapters, cover, four files.
+demo-show: setup
+	@$(BIN)/spool demo --show
+
 dev: setup
 	@$(BIN)/spool dev
 
@@ -73,6 +77,10 @@ outage: setup
 # Every kind of file broken in many ways, and the bombs that take minutes to defuse.
 hostile: setup
 	@HOSTILE_SEEDS=$${HOSTILE_SEEDS:-12} $(BIN)/python -m pytest tests/hostile --timeout 3600
+
+# An episode of twelve tracks of half an hour over four workers, two of which are killed: how long it takes, and why.
+episode: setup
+	@EPISODE_S=$${EPISODE_S:-1800} $(BIN)/python -m pytest tests/flow/test_episode.py --timeout 3600
 
 # Workers and APIs die at every crash point, on every way to it, on SQLite and on libSQL; `make test` takes one way each.
 crash: setup

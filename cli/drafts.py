@@ -16,6 +16,7 @@ from cli.client import USAGE, CommandError
 from cli.params import parameters, put
 from cli.sources import Source, check_file, sources
 from shared.job import new_id
+from shared.references import is_reference
 from shared.types import JOB_TYPES, is_url
 from shared.types.faults import field_errors
 
@@ -89,6 +90,8 @@ def _typed(order: Order) -> list[Draft]:
     found = sources(order.files)
     kind = JOB_TYPES.get(order.job_type)
     fields = {"source"} if kind is None else set(kind.params.model_fields)
+    if found and "tracks" in fields:
+        return [_of_all(order, params, found, "tracks")]
     if found and not fields & {"source", "files"}:
         raise CommandError(f"A {order.job_type} takes no file; leave it out.", USAGE)
     if kind is not None and not found and "source" in fields and not {"source", "files"} & set(params):
@@ -96,7 +99,7 @@ def _typed(order: Order) -> list[Draft]:
             f"A {order.job_type} needs a file or a link: spool submit {order.job_type} recording.wav", USAGE
         )
     if "files" in fields and len(found) > 1:
-        return [_of_all(order, params, found)]
+        return [_of_all(order, params, found, "files")]
     return [_of_one(order, params, source) for source in found or (None,)]
 
 
@@ -107,8 +110,8 @@ def _of_one(order: Order, params: dict[str, Any], source: Source | None) -> Draf
     return Draft(source.name, body, {"params.source": source.path} if source.path else {})
 
 
-def _of_all(order: Order, params: dict[str, Any], found: Sequence[Source]) -> Draft:
-    """One job of several files, each called by its own name in the edit list."""
+def _of_all(order: Order, params: dict[str, Any], found: Sequence[Source], field: str) -> Draft:
+    """One job of several files, each called by its own name in the edit list or the mix."""
     names: list[str] = []
     for source in found:
         name = stem = re.sub(r"[^A-Za-z0-9_]+", "-", PurePosixPath(source.name).stem).strip("-_")[:28] or "file"
@@ -118,8 +121,8 @@ def _of_all(order: Order, params: dict[str, Any], found: Sequence[Source]) -> Dr
             name = f"{stem}-{number}"
         names.append(name)
     files = [{"name": name, "source": source.typed} for name, source in zip(names, found, strict=True)]
-    paths = {f"params.files.{n}.source": source.path for n, source in enumerate(found) if source.path is not None}
-    return Draft(found[0].name, _body(order, params | {"files": files}), paths)
+    paths = {f"params.{field}.{n}.source": source.path for n, source in enumerate(found) if source.path is not None}
+    return Draft(found[0].name, _body(order, params | {field: files}), paths)
 
 
 def _body(order: Order, params: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def _written(order: Order, path: Path) -> Draft:
         named = kind.params.model_validate(job.get("params", {})).sources if kind else {}
         for name, value in named.items():
             found = path.parent / Path(value).expanduser()
-            if is_url(value) or (_ASSET.fullmatch(value) and not found.exists()):
+            if is_url(value) or is_reference(value) or (_ASSET.fullmatch(value) and not found.exists()):
                 continue
             check_file(found)
             files[f"{at}params.{name}"] = found

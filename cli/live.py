@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cli.client import Client, JobView, Unreachable, ended_badly, is_terminal
+from shared.job import PHASES
 
 #: How long one request for a single job may wait on the server for a change.
 WAIT_S = 15
@@ -153,7 +154,7 @@ class Bars:
             return
         percent = job["progress"]
         children = job["children"]
-        if job["status"] == "waiting_children" and children and children["total"]:
+        if percent is None and job["status"] == "waiting_children" and children and children["total"]:
             percent = 100 * children["done"] / children["total"]
         eta_s = job["eta_s"]
         self._show(name, escape(stage_text(job)), percent, "" if eta_s is None else f"{duration_text(eta_s)} left")
@@ -256,12 +257,13 @@ def stage_text(job: JobView) -> str:
     """Where an unfinished job stands, in a few words."""
     children = job["children"]
     place = "" if job["position"] is None else f", number {job['position']}"
+    phase = f"{job['stage']}: " if job["stage"] in PHASES else ""
     number = "" if job["stage_index"] is None else f" {job['stage_index'] + 1}/{job['stage_count']}"
     words = {
         "running": f"{job['stage'] or 'starting'}{number}",
         "pending": f"waiting{place}",
         "retrying": f"attempt {job['attempt']} failed, trying again",
-        "waiting_children": f"{children['done']} of {children['total']} parts done" if children else "",
+        "waiting_children": f"{phase}{children['done']} of {children['total']} parts done" if children else "",
         "scheduled": f"scheduled for {job['run_at']}",
     }
     return "stopping" if job["cancelling"] else words.get(job["status"], job["status"])

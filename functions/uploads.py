@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from functions.call import Call, answer
 from functions.models import NoQuery, UploadRequest
-from functions.submit import completed
+from functions.sources import completed
 from functions.view import UploadTargetView, UploadView, asset_view, part_view
 from shared.errors import Conflict, NotFound
 from shared.job import new_id

@@ -65,7 +65,11 @@ class JobView(View):
     stage: str | None
     stage_index: int | None
     stage_count: int | None
-    progress: float | None = Field(ge=0, le=100, description="Percent of the stage; null where it is unknown.")
+    progress: float | None = Field(
+        ge=0,
+        le=100,
+        description="Percent of the stage, or of all children of a parent without work of its own; null where unknown.",
+    )
     progress_current: float | None
     progress_total: float | None
     position: int | None = Field(description="1 is claimed next; null when not pending, or beyond 100.")

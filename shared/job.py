@@ -115,7 +115,8 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where an attempt stands. `percent` (0 to 100) belongs to the stage and is None where it is unknown;
-    `current` and `total` are in the stage's own unit (seconds of media, or bytes)."""
+    `current` and `total` are in the stage's own unit (seconds of media, or bytes). `overall` is the percentage of all
+    stages by their weights."""
 
     stage: str | None = None
     stage_index: int | None = None
@@ -124,6 +125,7 @@ class Progress:
     current: float | None = None
     total: float | None = None
     eta_s: float | None = None
+    overall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class NewJob:
 
     `status` stays None (the store derives it) except for a completed child that a retry carries over. `once` names
     the item that a child takes care of: it is left out when a job of another parent does already. `schedule` names
-    the one that made it.
+    the one that made it. `weight` is the job's part in its parent's percentage.
     """
 
     id: str
@@ -190,6 +192,7 @@ class NewJob:
     status: Status | None = None
     result: dict[str, Any] | None = None
     outputs: tuple[Output, ...] = ()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +253,9 @@ class Job:
     pre_left: int
     core_left: int
     post_left: int
+    weight: float
+    #: The percentage of all its stages, as far as any attempt came.
+    overall: float
     #: Jobs that will be claimed before this one, counted to 100; None when not pending or not asked for.
     ahead: int | None = None
 

@@ -70,6 +70,8 @@ class JobRow(SQLModel, table=True):
     pre_left: int
     core_left: int
     post_left: int
+    weight: float = Field(default=1.0, sa_type=REAL)
+    overall: float = Field(default=0.0, sa_type=REAL)
 
 
 class EventRow(SQLModel, table=True):

@@ -1,4 +1,4 @@
-"""Children from inside a job: any pipeline may add them, under its own claim."""
+"""What a running job asks of the queue under its own claim: children, what others have made, what was seen before."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from shared.errors import ClaimLost, Unavailable
-from shared.job import Job, NewJob, Phase, new_id
+from shared.errors import ClaimLost, JobFailure, Unavailable
+from shared.job import Job, NewJob, Output, Phase, new_id
+from shared.references import output_of, reference
 from shared.settings import Settings
 from shared.store.protocol import Feed, JobStore, Visit
 from shared.types import JOB_TYPES
@@ -31,7 +32,7 @@ class Child:
 
 
 class Children:
-    """The children of one running job, and what a job like it remembers. All of it waits for an absent database."""
+    """The queue as one running job sees it. All of it waits for an absent database."""
 
     def __init__(self, store: JobStore, job: Job, settings: Settings, stop: Stop) -> None:
         self._store, self._job, self._settings, self._stop = store, job, settings, stop
@@ -50,6 +51,24 @@ class Children:
             return {}
         found = self._answer(lambda: self._store.children(self._job.id))
         return {child.child_key: child for child in found if child.child_key is not None}
+
+    def outputs(self, sources: Sequence[str]) -> dict[str, Output]:
+        """The files of other jobs that sources name, siblings' among them, in one round trip; in none for nothing.
+
+        Raises `JobFailure` with why there is none.
+        """
+        try:
+            named = {source: reference(source) for source in sources}
+            if not named:
+                return {}
+            jobs, keys = ([one.key for one in named.values() if one.to == to] for to in ("job", "child"))
+            there = self._answer(lambda: self._store.inputs(self._job.claim, jobs, keys))
+            return {
+                source: output_of(one, (there.jobs if one.to == "job" else there.children).get(one.key))
+                for source, one in named.items()
+            }
+        except (ValueError, LookupError) as error:
+            raise JobFailure("bad_input.missing", f"A source cannot be read: {error}.") from None
 
     def feed(self, url: str) -> Feed | None:
         """What was said of a source when it was last read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shared.errors import JobFailure
 from shared.types.thumbnail import ImageSpec, PreviewSpec
 from worker.ffmpeg import BITEXACT
 from worker.pictures import Picture
@@ -39,6 +40,16 @@ def picture_input(path: Path, picture: Picture) -> list[str]:
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", picture.demuxer, *pixel_limit(), "-noautorotate"),
         *("-f", picture.demuxer, "-i", str(path.absolute())),
     ]
+
+
+def refuse_too_many_pixels(width: int, height: int) -> None:
+    """Raise `JobFailure` for more pixels than one job may use, or for none."""
+    if not width or not height or width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
+        raise JobFailure(
+            "bad_input.too_large",
+            f"The picture has {width} × {height} pixels; up to {MOST_PIXELS // 1_000_000} million are taken, "
+            f"and {LONGEST_SIDE} on a side. Export it smaller.",
+        )
 
 
 def pixel_limit() -> tuple[str, ...]:

@@ -118,7 +118,14 @@ class AttemptReport:
             current=self._current,
             total=self._total,
             eta_s=self._eta_s(self._index),
+            overall=self._overall(self._index),
         )
+
+    def _overall(self, index: int) -> float:
+        """The percentage of all stages; of one whose progress is unknown, nothing is counted before its end."""
+        weights = [weight for _, weight in self._stages]
+        done = sum(weights[:index]) + weights[index] * (self._share or 0.0)
+        return round(100 * done / (sum(weights) or 1), 2)
 
     def _eta_s(self, index: int) -> float | None:
         """Seconds to the attempt's end: by the speed of this stage once that is known, else of those before it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.crash import around
 from shared.errors import JobFailure, NotFound, Unavailable
 from shared.job import Output
+from shared.references import is_reference
 from shared.types import is_url
 from worker.fetch import fetch_url
 from worker.ffmpeg import SOURCE_NAME
@@ -40,23 +41,11 @@ def source_path(run: Run, folder: str = "in") -> Path:
 def fetch_source(
     run: Run, source: str, path: Path, *, moved: Callable[[int, int | None], None] | None = None
 ) -> str | None:
-    """Bring an upload or a link to `path`; returns its SHA-256 where it is known. Raises `JobFailure`.
+    """Bring an upload, a link or another job's file to `path`; returns its SHA-256 where it is known.
 
-    `moved` hears how many bytes of how many are there; the job's progress does when it is left out.
+    `moved` hears how many bytes of how many are there, or else the job's progress does. Raises `JobFailure`.
     """
-
-    def progress(done: int, total: int | None) -> None:
-        run.stop.check()
-        (moved or run.report.progress)(done, total)
-
-    if is_url(source):
-        return fetch_url(source, path, stop=run.stop, progress=progress).sha256
-    try:
-        return run.storage.fetch(f"uploads/{source}", path, progress).sha256
-    except NotFound:
-        raise JobFailure(
-            "bad_input.missing", "The uploaded file is no longer there; upload the recording again and start a new job."
-        ) from None
+    return _fetch(run, source, path, _places(run, [source]), moved or run.report.progress)
 
 
 def fetch_sources(run: Run, paths: Mapping[str, Path]) -> dict[str, str | None]:
@@ -64,7 +53,8 @@ def fetch_sources(run: Run, paths: Mapping[str, Path]) -> dict[str, str | None]:
 
     The progress is of all their bytes together, and has no whole while a link has not told its size.
     """
-    sizes = {source: _size(run, source) for source in paths}
+    places = _places(run, list(paths))
+    sizes = {source: _size(run, places.get(source)) for source in paths}
     found, done = dict[str, str | None](), 0
     for source, path in paths.items():
 
@@ -73,14 +63,42 @@ def fetch_sources(run: Run, paths: Mapping[str, Path]) -> dict[str, str | None]:
             known = [each for each in sizes.values() if each is not None]
             run.report.progress(before + now, sum(known) if len(known) == len(sizes) else None)
 
-        found[source] = fetch_source(run, source, path, moved=moved)
+        found[source] = _fetch(run, source, path, places, moved)
         done += path.stat().st_size
     return found
 
 
-def _size(run: Run, source: str) -> int | None:
-    """How large an upload is; None for a link, and for what is gone."""
-    stored = None if is_url(source) else run.storage.stat(f"uploads/{source}")
+def _places(run: Run, sources: Sequence[str]) -> dict[str, str]:
+    """Where the storage keeps each source; a link is kept nowhere."""
+    made = run.children.outputs([source for source in sources if is_reference(source)])
+    return {
+        source: made[source].key if source in made else f"uploads/{source}" for source in sources if not is_url(source)
+    }
+
+
+def _fetch(
+    run: Run, source: str, path: Path, places: Mapping[str, str], moved: Callable[[int, int | None], None]
+) -> str | None:
+    def progress(done: int, total: int | None) -> None:
+        run.stop.check()
+        moved(done, total)
+
+    if source not in places:
+        return fetch_url(source, path, stop=run.stop, progress=progress).sha256
+    try:
+        return run.storage.fetch(places[source], path, progress).sha256
+    except NotFound:
+        sentence = (
+            f"The file {source} is no longer there; run the job that made it again, and name the file it makes."
+            if is_reference(source)
+            else "The uploaded file is no longer there; upload the recording again and start a new job."
+        )
+        raise JobFailure("bad_input.missing", sentence) from None
+
+
+def _size(run: Run, place: str | None) -> int | None:
+    """How large a source is; None for a link, and for what is gone."""
+    stored = None if place is None else run.storage.stat(place)
     return None if stored is None else stored.size_bytes
 
 

@@ -168,7 +168,7 @@ def _lost_uploads(run: Run) -> list[str]:
     for start in range(0, len(keys), _ASKED):
         run.stop.check()
         asked = {key: key.split("/")[1] for key in keys[start : start + _ASKED]}
-        known = run.upkeep.store.assets(list(asked.values()))
+        known = run.upkeep.store.sources(list(asked.values())).assets
         lost += [key for key, asset_id in asked.items() if asset_id not in known]
     return lost
 

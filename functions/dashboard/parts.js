@@ -20,7 +20,7 @@ export function bar(job) {
   const parent = job.status === "waiting_children" && job.children?.total;
   if (job.status !== "running" && !parent) return nothing;
   const [index, count] = parent ? [0, 1] : [job.stage_index ?? 0, job.stage_count ?? 1];
-  const percent = parent ? (100 * job.children.done) / job.children.total : (job.progress ?? nothing);
+  const percent = parent ? (job.progress ?? (100 * job.children.done) / job.children.total) : (job.progress ?? nothing);
   const pieces = Array.from({ length: count }, (_, piece) => (piece < index ? 100 : piece > index ? 0 : percent));
   return html`<span class="bar" role="progressbar" aria-label=${title(job)} aria-valuenow=${percent}
     aria-valuetext=${`${standing(job)} ${parent ? "" : progressText(job)}`}>

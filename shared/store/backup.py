@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import Conflict, Invalid, NotFound
+from shared.job import Status
 from shared.storage.protocol import StorageAdapter, TransferProgress
 from shared.store import statements as sql
 from shared.store.hrana import Stream
@@ -144,7 +145,8 @@ def restore(store: SqlJobStore, path: Path) -> Copied:
             store._run([insertion])
     store._run(last)
     for job in store.running():
-        store.release(job.claim)
+        if job.status is Status.RUNNING:
+            store.release(job.claim)
     return copied
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from shared.errors import Quota
-from shared.job import Claim, Event, Job, Level, Line, NewJob, Outcome, Progress, Status
+from shared.job import Claim, Event, Job, Level, Line, NewJob, Outcome, Output, Phase, Progress, Status
 from shared.keys import ApiKey
 from shared.store.usage import Usage
 
@@ -222,6 +222,27 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """Another job, as far as one that reads its files has to know it."""
+
+    id: str
+    name: str | None
+    phase: Phase | None
+    child_key: str | None
+    status: Status
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What there is of what jobs want to read: uploads and jobs by id, a parent's children by their keys."""
+
+    assets: Mapping[str, Asset] = field(default_factory=dict)
+    jobs: Mapping[str, Made] = field(default_factory=dict)
+    children: Mapping[str, Made] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Pruned:
     """What one step of pruning found: ids whose rows go next (their files first), and where the walk continues."""
 
@@ -361,7 +382,7 @@ class JobStore(Protocol):
     def purge(self, job_id: str) -> None:
         """Delete an ended job with its children and their history (two round trips).
 
-        Raises `NotFound`, or `Conflict` while one runs or when a retry uses its files.
+        Raises `NotFound`, or `Conflict` while one runs or when another job uses its files.
         """
 
     def children(self, job_id: str) -> Sequence[Job]:
@@ -376,7 +397,7 @@ class JobStore(Protocol):
         """The id of the newest event, 0 when there is none: where a live view begins."""
 
     def running(self) -> Sequence[Job]:
-        """Every running job, for live views."""
+        """Every running job, and the parents that wait for one, for live views."""
 
     def stats(self, *, hours: int = 24, count_to: int = 2000) -> Stats:
         """Counts, ages and the tally of the last hours; of jobs that wait, at most `count_to` are read."""
@@ -422,8 +443,15 @@ class JobStore(Protocol):
     def asset(self, asset_id: str) -> Asset | None:
         """An upload by id."""
 
-    def assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
-        """Those of the uploads that there are, by id, in one round trip."""
+    def sources(
+        self,
+        asset_ids: Sequence[str] = (),
+        job_ids: Sequence[str] = (),
+        *,
+        parent_id: str | None = None,
+        child_keys: Sequence[str] = (),
+    ) -> Sources:
+        """What there is of these uploads, jobs and children of a parent, in one round trip; in none for nothing."""
 
     def save_ledger(self, asset_id: str, ledger: dict[str, Any]) -> None:
         """Keep an analysis with the file it was made from."""
@@ -493,6 +521,9 @@ class JobStore(Protocol):
 
         `visit` is remembered with them. Raises `ClaimLost`, or `Conflict` (a phase that passed).
         """
+
+    def inputs(self, claim: Claim, job_ids: Sequence[str], child_keys: Sequence[str]) -> Sources:
+        """The jobs, and the children of the running job's own parent, whose files it reads. Raises `ClaimLost`."""
 
     def feed(self, caller: str, url: str) -> Feed | None:
         """What was said of a source of `collect` when it was last read."""

@@ -7,9 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from shared.job import PHASES, Job, NewJob, Status, new_id
+from shared.job import PHASES, Job, NewJob, Output, Status, new_id
 from shared.keys import ApiKey
-from shared.store.protocol import Asset, Beat, Schedule, Sent, Tally, Upkeep, Webhook, Worker, WorkerSeen
+from shared.store.protocol import (
+    Asset,
+    Beat,
+    Made,
+    Schedule,
+    Sent,
+    Sources,
+    Tally,
+    Upkeep,
+    Webhook,
+    Worker,
+    WorkerSeen,
+)
 
 Row = Mapping[str, Any]
 
@@ -45,6 +57,7 @@ def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
         "tags": json.dumps(list(job.tags)),
         "on_child_failure": job.on_child_failure,
         "own_work": int(job.own_work),
+        "weight": job.weight,
     }
 
 
@@ -79,6 +92,7 @@ def again(family: Sequence[Job]) -> list[NewJob]:
             status=Status.COMPLETED if job.id in kept else None,
             result=job.result if job.id in kept else None,
             outputs=job.outputs if job.id in kept else (),
+            weight=job.weight,
         )
         for job in family
         if job.id in ids
@@ -113,6 +127,20 @@ def to_worker_seen(row: Row) -> WorkerSeen:
 def to_asset(row: Row) -> Asset:
     """A row of the asset table."""
     return Asset(**{**row, "ledger": None if row["ledger"] is None else json.loads(row["ledger"])})
+
+
+def to_sources(jobs: Sequence[Row], children: Sequence[Row], assets: Sequence[Row] = ()) -> Sources:
+    """What there is of what jobs read."""
+    return Sources(
+        {row["id"]: to_asset(row) for row in assets},
+        {row["id"]: _to_made(row) for row in jobs},
+        {row["child_key"]: _to_made(row) for row in children},
+    )
+
+
+def _to_made(row: Row) -> Made:
+    outputs = tuple(Output(**item) for item in json.loads(row["outputs"]))
+    return Made(**{**row, "status": Status(row["status"]), "outputs": outputs})
 
 
 def to_key(row: Row) -> ApiKey:

@@ -47,6 +47,7 @@ from shared.store.protocol import (
     Retried,
     Schedule,
     Sent,
+    Sources,
     Stats,
     Steering,
     Upkeep,
@@ -65,6 +66,7 @@ from shared.store.rows import (
     to_asset,
     to_key,
     to_schedule,
+    to_sources,
     to_tally,
     to_upkeep,
     to_webhook,
@@ -185,7 +187,7 @@ class SqlJobStore(ABC):
         if not rows:
             return None
         row = rows[0]
-        job = Job.from_row(row)
+        job = _seen(row)
         if job.ahead is None or row["queue_run_ms"] is None or not row["queue_slots"] or job.ahead > 100:
             return job
         rounds = job.ahead // row["queue_slots"] + 1
@@ -306,6 +308,11 @@ class SqlJobStore(ABC):
             raise Conflict(f"Job {job_id} has not ended; cancel it first, then delete it.")
         if any(row["carried"] for row in rows):
             raise Conflict(f"Files of job {job_id} are used by a retry of it; delete the retry first.")
+        if any(row["read"] or row["read_at_home"] for row in rows):
+            raise Conflict(
+                f"Files of job {job_id} are used by another job, or shown by the one it belongs to; "
+                "wait for its end, or delete the whole family."
+            )
         return [row["id"] for row in rows]
 
     def purge(self, job_id: str) -> None:
@@ -336,8 +343,9 @@ class SqlJobStore(ABC):
         return int(self._read([Statement(sql.LAST_EVENT)])[0][0]["id"])
 
     def running(self) -> Sequence[Job]:
-        """Every running job."""
-        return [Job.from_row(row) for row in self._read([Statement(sql.RUNNING)])[0]]
+        """Every running job, and the parents that wait for one."""
+        jobs, parents = self._read([Statement(sql.RUNNING), Statement(sql.RUNNING_PARENTS)])
+        return [_seen(row) for row in (*jobs, *parents)]
 
     def stats(self, *, hours: int = 24, count_to: int = 2000) -> Stats:
         """Counts, ages and the tally of the last hours; of jobs that wait, at most `count_to` are read."""
@@ -430,12 +438,20 @@ class SqlJobStore(ABC):
         rows = self._read([Statement(sql.ASSET, {"id": asset_id})])[0]
         return to_asset(rows[0]) if rows else None
 
-    def assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
-        """Those of the uploads that there are, by id, in one round trip."""
-        if not asset_ids:
-            return {}
-        rows = self._read([Statement(sql.ASSETS, {"ids": json.dumps(list(asset_ids))})])[0]
-        return {row["id"]: to_asset(row) for row in rows}
+    def sources(
+        self,
+        asset_ids: Sequence[str] = (),
+        job_ids: Sequence[str] = (),
+        *,
+        parent_id: str | None = None,
+        child_keys: Sequence[str] = (),
+    ) -> Sources:
+        """What there is of these uploads, jobs and children of a parent, in one round trip; in none for nothing."""
+        if not (asset_ids or job_ids or child_keys):
+            return Sources()
+        uploads = Statement(sql.ASSETS, {"ids": json.dumps(list(asset_ids))})
+        assets, jobs, children = self._read([uploads, *_made(job_ids, child_keys, parent_id=parent_id)])
+        return to_sources(jobs, children, assets)
 
     def save_ledger(self, asset_id: str, ledger: dict[str, Any]) -> None:
         """Keep an analysis with the file it was made from."""
@@ -574,6 +590,14 @@ class SqlJobStore(ABC):
             raise self._refusal(refused[0])
         return [Job.from_row(row) for row in rows]
 
+    def inputs(self, claim: Claim, job_ids: Sequence[str], child_keys: Sequence[str]) -> Sources:
+        """The jobs, and the children of the running job's own parent, whose files it reads."""
+        owned = Statement(sql.OWNER, _fence(claim))
+        owner, jobs, children = self._read([owned, *_made(job_ids, child_keys, child_id=claim.job_id)])
+        if not owner:
+            raise _lost(claim)
+        return to_sources(jobs, children)
+
     def feed(self, caller: str, url: str) -> Feed | None:
         """What was said of a source when it was last read."""
         rows = self._read([Statement(feeds.FEED, {"caller": caller, "url": url})])[0]
@@ -668,6 +692,14 @@ def _insertions(jobs: Sequence[NewJob], owner: Claim | None = None) -> list[Stat
     ]
 
 
+def _made(
+    job_ids: Sequence[str], child_keys: Sequence[str], *, parent_id: str | None = None, child_id: str | None = None
+) -> tuple[Statement, Statement]:
+    """The jobs, and the children of a parent, or of the parent that a child has."""
+    siblings: Bound = {"keys": json.dumps(list(child_keys)), "parent": parent_id, "child": child_id}
+    return Statement(sql.MADE, {"ids": json.dumps(list(job_ids))}), Statement(sql.SIBLINGS_MADE, siblings)
+
+
 def _visited(claim: Claim, children: Sequence[NewJob], visit: Visit | None) -> list[Statement]:
     """A visit is remembered, and its items are taken, before the children that need them are made."""
     if visit is None:
@@ -738,8 +770,15 @@ def _placed(page: Sequence[Row], head: Sequence[Row]) -> tuple[Job, ...]:
     """Jobs with their place in the queue, counted to a hundred."""
     queue = sorted(tuple(one) for row in head for one in json.loads(row["first"]))[:101]
     places = {seq: place for place, (_, seq) in enumerate(queue)}
-    jobs = (Job.from_row(row) for row in page)
+    jobs = (_seen(row) for row in page)
     return tuple(replace(job, ahead=places.get(job.seq, 101)) if job.status is Status.PENDING else job for job in jobs)
+
+
+def _seen(row: Row) -> Job:
+    """A job as a client sees it: a parent's percentage is its children's."""
+    job = Job.from_row(row)
+    percent = row["family_percent"] if "family_percent" in row.keys() else None  # noqa: SIM118 - sqlite3.Row iterates values
+    return job if percent is None else replace(job, progress=percent)
 
 
 def _owned(rows: Sequence[Row], worker_id: str) -> list[Owned]:

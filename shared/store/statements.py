@@ -21,6 +21,19 @@ _CANCELLED = (
 #: Full jitter: a random delay up to 2 s doubled per failure so far, at most 5 minutes.
 _BACKOFF = "ABS(RANDOM() % (1 + MIN(300000, 2000 << MIN(failures, 12))))"
 
+
+def _percent(parent: str) -> str:
+    """How far a parent without work of its own is: its children's shares by their weights."""
+    return f"(SELECT SUM(c.weight * c.overall) / SUM(c.weight) FROM job AS c WHERE c.parent_id = {parent}.id)"
+
+
+def _shown(job: str) -> str:
+    # Only of a parent that waits, so that no other job costs a look at children.
+    return (
+        f"CASE WHEN {job}.status = 'waiting_children' AND NOT {job}.own_work THEN {_percent(job)} END AS family_percent"
+    )
+
+
 MIGRATION_TABLE = "CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at INTEGER NOT NULL)"
 MIGRATIONS = "SELECT name FROM migration"
 MIGRATED = f"INSERT INTO migration VALUES (:name, {NOW})"
@@ -33,7 +46,7 @@ INSERT = f"""
 INSERT INTO job (id, type, name, status, priority, phase, parent_id, child_key, depth, retry_of, params, result,
   outputs, attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
   idempotency_key, request_hash, webhook_url, tags, on_child_failure, own_work, open_phase, stopping,
-  children_total, children_done, children_failed, pre_left, core_left, post_left)
+  children_total, children_done, children_failed, pre_left, core_left, post_left, weight, overall)
 SELECT v ->> 'id', v ->> 'type', v ->> 'name',
   CASE
     WHEN v ->> 'status' IS NOT NULL THEN v ->> 'status'
@@ -46,7 +59,7 @@ SELECT v ->> 'id', v ->> 'type', v ->> 'name',
   v ->> 'params', v ->> 'result', v ->> 'outputs', 0, 0, v ->> 'max_failures', v ->> 'timeout_s', 0, v ->> 'run_at',
   {NOW}, {NOW}, CASE WHEN v ->> 'status' = 'completed' THEN {NOW} END, v ->> 'caller', v ->> 'idempotency_key',
   v ->> 'request_hash', v ->> 'webhook_url', v ->> 'tags', v ->> 'on_child_failure', v ->> 'own_work', -1, 0,
-  0, 0, 0, 0, 0, 0
+  0, 0, 0, 0, 0, 0, v ->> 'weight', CASE WHEN v ->> 'status' = 'completed' THEN 100.0 ELSE 0.0 END
 FROM (SELECT value AS v, key AS place FROM json_each(:jobs)) LEFT JOIN job AS p ON p.id = v ->> 'parent_id'
 WHERE (v ->> 'parent_id' IS NULL AND (v ->> 'schedule' IS NULL OR EXISTS (
     SELECT 1 FROM schedule WHERE name = v ->> 'schedule' AND last_job_id = v ->> 'id'))) OR (
@@ -70,7 +83,7 @@ SELECT j.* FROM json_each(:keys) AS k JOIN job AS j ON j.parent_id = :parent AND
 # --- reading ------------------------------------------------------------------------------------------------
 #: `ahead` counts at most 101 jobs; `queue_run_ms` and `queue_slots` feed the estimate of a waiting job.
 GET = f"""
-SELECT j.*,
+SELECT j.*, {_shown("j")},
   CASE WHEN j.status = 'pending' THEN (
     SELECT COUNT(*) FROM (
       SELECT 1 FROM json_each(:types) AS k JOIN job AS q
@@ -95,7 +108,7 @@ SELECT (SELECT json_group_array(json_array(-priority, seq)) FROM (
 ) AS first FROM json_each(:types) AS k
 """
 ROW = "SELECT * FROM job WHERE id = :id"
-CHILDREN = "SELECT * FROM job WHERE parent_id = :id"
+CHILDREN = f"SELECT j.*, {_shown('j')} FROM job AS j WHERE j.parent_id = :id"
 #: CROSS, here and below, because the server's SQLite would else walk all jobs in order to save sorting a few.
 FAMILY = """
 WITH RECURSIVE up(id, parent_id) AS (
@@ -106,16 +119,39 @@ WITH RECURSIVE up(id, parent_id) AS (
     UNION ALL SELECT c.id FROM down JOIN job AS c ON c.parent_id = down.id)
 SELECT j.* FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY j.seq
 """
-#: The whole family below a job, and whether anything in it still runs or is still needed by a retry of it.
+#: What a job that reads another's files must know of it.
+_MADE = "j.id, j.name, j.phase, j.child_key, j.status, j.outputs"
+MADE = f"SELECT {_MADE} FROM json_each(:ids) AS k CROSS JOIN job AS j ON j.id = k.value"
+SIBLINGS_MADE = f"""
+SELECT {_MADE} FROM json_each(:keys) AS k CROSS JOIN job AS j ON j.child_key = k.value
+  AND j.parent_id = COALESCE(:parent, (SELECT parent_id FROM job WHERE id = :child))
+"""
+#: Whether an unfinished job reads files of the job `j`; the jobs that are read are found once for all rows.
+_READ = f"""j.id IN (SELECT substr(t.value, 5, instr(t.value, '/') - 5)
+    FROM job AS r INDEXED BY job_reads CROSS JOIN json_tree(r.params) AS t
+    WHERE instr(r.params, '"job:') > 0 AND r.status NOT IN {TERMINAL_LIST}
+      AND t.type = 'text' AND t.value GLOB 'job:*/*')"""
+#: Whether an unfinished child of the same parent does, or the parent shows them as its own.
+_READ_AT_HOME = f"""(EXISTS (SELECT 1 FROM job AS r WHERE r.parent_id = j.parent_id AND r.status NOT IN {TERMINAL_LIST}
+      AND instr(r.params, '"child:' || j.child_key || '/') > 0)
+    OR EXISTS (SELECT 1 FROM job AS p WHERE p.id = j.parent_id AND instr(p.outputs, 'outputs/' || j.id || '/') > 0))"""
+#: The whole family below a job, and whether anything in it still runs or is still needed by somebody else.
 DESCENDANTS = f"""
 WITH RECURSIVE down(id) AS (
   SELECT id FROM job WHERE id = :id UNION ALL SELECT c.id FROM down JOIN job AS c ON c.parent_id = down.id)
 SELECT j.id, j.status IN {TERMINAL_LIST} AS ended,
   EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id AND r.parent_id IS NOT NULL AND r.attempt = 0
-    AND r.status = 'completed' AND r.own_work) AS carried
+    AND r.status = 'completed' AND r.own_work) AS carried,
+  {_READ} AS read, j.id = :id AND {_READ_AT_HOME} AS read_at_home
 FROM down CROSS JOIN job AS j ON j.id = down.id ORDER BY j.seq
 """
 RUNNING = "SELECT * FROM job INDEXED BY job_running WHERE status = 'running' ORDER BY seq"
+#: The parents whose percentage moves because a child of theirs runs.
+RUNNING_PARENTS = f"""
+SELECT j.*, {_shown("j")} FROM job AS j WHERE j.id IN (
+  SELECT parent_id FROM job INDEXED BY job_running WHERE status = 'running' AND parent_id IS NOT NULL)
+AND j.status = 'waiting_children' AND NOT j.own_work
+"""
 _WINDOWS = {
     None: "job WHERE seq < :before",
     "parent": "job WHERE parent_id = :parent_id AND seq < :before",
@@ -131,13 +167,15 @@ AND (:text IS NULL
   OR instr(lower(COALESCE(name, '') || ' ' || COALESCE(params ->> 'title', '') || ' ' || id), lower(:text)))
 """
 #: Newest first, out of a window of at most 2,000 rows.
-LIST = {
+_PAGE = {
     name: f"SELECT * FROM (SELECT * FROM {window} ORDER BY seq DESC LIMIT 2000) WHERE {MATCHES} LIMIT :limit"
     for name, window in _WINDOWS.items()
 }
+LIST = {name: f"SELECT j.*, {_shown('j')} FROM ({page}) AS j" for name, page in _PAGE.items()}
 #: Where the window ends, for a page that came out short; of a full one nothing more is read.
 LIST_END = {
-    name: f"SELECT seq FROM {window} ORDER BY seq DESC LIMIT (SELECT COUNT(*) < :limit FROM ({LIST[name]})) OFFSET 1999"
+    name: f"SELECT seq FROM {window} ORDER BY seq DESC "
+    f"LIMIT (SELECT COUNT(*) < :limit FROM ({_PAGE[name]})) OFFSET 1999"
     for name, window in _WINDOWS.items()
 }
 EVENTS_OF_JOB = """
@@ -301,7 +339,7 @@ UPDATE job SET
     OR last_line < b.value ->> 'last_line' THEN {NOW} ELSE updated_at END,
   stage = b.value ->> 'stage', stage_index = b.value ->> 'stage_index', stage_count = b.value ->> 'stage_count',
   progress = b.value ->> 'percent', progress_current = b.value ->> 'current', progress_total = b.value ->> 'total',
-  eta_s = b.value ->> 'eta_s',
+  eta_s = b.value ->> 'eta_s', overall = MAX(overall, COALESCE(b.value ->> 'overall', 0.0)),
   last_line = MAX(last_line, b.value ->> 'last_line')
 FROM json_each(:beats) AS b
 WHERE job.id = b.value ->> 'id' AND job.attempt = b.value ->> 'attempt' AND +job.worker_id = :worker
@@ -352,7 +390,7 @@ UPDATE job SET
   stage_count = COALESCE(:stage_count, stage_count),
   progress = CASE WHEN :word = 'completed' THEN 100.0 ELSE COALESCE(:percent, progress) END,
   progress_current = COALESCE(:current, progress_current), progress_total = COALESCE(:total, progress_total),
-  eta_s = NULL,
+  eta_s = NULL, overall = CASE WHEN ({_END}) = 'completed' THEN 100.0 ELSE MAX(overall, COALESCE(:overall, 0.0)) END,
   last_line = MAX(last_line, :last_line),
   completed_at = CASE WHEN {_ENDED} THEN {NOW} END,
   updated_at = {NOW}
@@ -410,14 +448,15 @@ UPDATE job SET
     WHEN COALESCE(error, child_error) IS NOT NULL THEN 'failed' ELSE 'completed' END,
   error = CASE WHEN cancel_requested_at IS NOT NULL THEN {_CANCELLED} ELSE COALESCE(error, child_error) END,
   progress = CASE WHEN cancel_requested_at IS NULL AND COALESCE(error, child_error) IS NULL THEN 100.0
-    ELSE progress END,
+    WHEN own_work THEN progress ELSE {_percent("job")} END,
+  overall = CASE WHEN cancel_requested_at IS NULL AND COALESCE(error, child_error) IS NULL THEN 100.0 ELSE overall END,
   completed_at = {NOW}, updated_at = {NOW}
 WHERE status = 'waiting_children' AND {_LEFT} = 0
 """
 PRUNABLE = f"""
 SELECT j.seq, j.id,
   j.completed_at < {NOW} - :age AND (p.id IS NULL OR p.completed_at < {NOW} - :age)
-    AND NOT EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id) AS old,
+    AND NOT EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id) AND NOT {_READ} AS old,
   j.created_at >= {NOW} - :age AS young
 FROM job AS j LEFT JOIN job AS p ON p.id = j.parent_id
 WHERE j.seq > COALESCE((SELECT seq FROM walk WHERE name = 'prune'), 0) ORDER BY j.seq LIMIT :limit

@@ -9,8 +9,10 @@ from typing import Literal
 from pydantic import BaseModel
 
 from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
+from shared.types.check import CheckParams
 from shared.types.collect import CollectParams
 from shared.types.edit import EditParams
+from shared.types.episode import EpisodeParams
 from shared.types.flow import FlowParams
 from shared.types.ingest import IngestParams
 from shared.types.maintenance import MaintenanceParams
@@ -21,8 +23,10 @@ from shared.types.thumbnail import ThumbnailParams
 __all__ = [
     "JOB_TYPES",
     "LOSSY",
+    "CheckParams",
     "CollectParams",
     "EditParams",
+    "EpisodeParams",
     "FlowParams",
     "IngestParams",
     "JobParams",
@@ -117,6 +121,22 @@ JOB_TYPES: dict[str, JobType] = {
             timeout_s=3600,
             stall_s=3600,
             admin=True,
+        ),
+        JobType(
+            name="check",
+            title="Look whether a file is what other jobs need",
+            params=CheckParams,
+            stages=("downloading", "checking"),
+            timeout_s=1800,
+            stall_s=120,
+        ),
+        JobType(
+            name="episode",
+            title="Make a whole episode: check every file, master every track, mix",
+            params=EpisodeParams,
+            stages=(),
+            timeout_s=86_400,
+            stall_s=86_400,
         ),
         JobType(
             name="flow",

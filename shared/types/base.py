@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.errors import FieldError
+from shared.job import Phase
 
 Format = Literal["mp3", "m4a", "opus", "flac", "wav", "mp4"]
 LOSSY: frozenset[str] = frozenset({"mp3", "m4a", "opus", "mp4"})
+#: What a job reads; shared/references.py reads the last two kinds.
+Source = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        description="An asset id from /api/uploads, an http(s) URL, `job:<job id>/<output>` for a file of a completed "
+        "job, or `child:<child key>/<output>` for one of a sibling of an earlier phase.",
+    ),
+]
 
 
 class Params(BaseModel):
@@ -27,8 +39,30 @@ class Misplaced(ValueError):
         self.problems = tuple(problems)
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the children that a job is made of; `weight` is its part in the parent's percentage."""
+
+    phase: Phase
+    key: str
+    type: str
+    params: dict[str, Any]
+    weight: float
+    name: str | None = None
+
+
 class JobParams(Params):
     """What one job type takes: `sources` tells what of it has to be there before a worker can begin."""
+
+    @property
+    def called(self) -> str | None:
+        """What a person calls the job; when it is None, the first of its sources says."""
+        return None
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The children that the job is made of; they read what it names, and each other's files."""
+        return ()
 
     @property
     def sources(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue, field_validator, model_va
 from shared.errors import FieldError
 from shared.presets import PRESETS
 from shared.text import plain
-from shared.types.base import JobParams, Misplaced, OutputSpec, Params
+from shared.types.base import JobParams, Misplaced, OutputSpec, Params, Source
 from shared.types.edits import (
     LONGEST_S,
     MOST_RANGES,
@@ -41,7 +41,7 @@ class NamedSource(Params):
     """One of several files."""
 
     name: Name = Field(description="What the edit list calls it.")
-    source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
+    source: Source
 
 
 class EditParams(JobParams):

@@ -13,11 +13,18 @@ from shared.types.base import Misplaced
 
 def field_errors(error: ValidationError, given: object = None, prefix: str = "") -> list[FieldError]:
     """Every fault with the path of its field after `prefix`; `given` is what was read, to tell fields from tags."""
+    items = error.errors(include_url=False, include_input=False)
     return [
         FieldError(".".join(filter(None, (prefix, fault.field))), fault.message)
-        for item in error.errors(include_url=False, include_input=False)
+        for item in items
+        if not (item["type"] == "too_short" and any(_within(other["loc"], item["loc"]) for other in items))
         for fault in _faults(item, given)
     ]
+
+
+def _within(loc: tuple[int | str, ...], whole: tuple[int | str, ...]) -> bool:
+    """Whether a fault lies inside a list: then the list is short only of what is faulty, which is said already."""
+    return len(loc) > len(whole) and loc[: len(whole)] == whole
 
 
 def _faults(item: Any, given: object) -> Iterator[FieldError]:  # noqa: ANN401 - pydantic's own record

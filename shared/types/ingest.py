@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from shared.presets import PRESET_CHOICE, one_preset
 from shared.text import plain
-from shared.types.base import JobParams, OutputSpec, Params
+from shared.types.base import JobParams, OutputSpec, Params, Source
 
 
 class Mastering(Params):
@@ -50,7 +50,7 @@ class Mastering(Params):
 class _Recording(JobParams):
     """What is read; a base of its own, so that it comes first in the schema."""
 
-    source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
+    source: Source
 
 
 class IngestParams(Mastering, _Recording):

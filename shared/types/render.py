@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from shared.errors import FieldError
 from shared.presets import PRESET_CHOICE, one_preset
 from shared.text import plain
-from shared.types.base import JobParams, Misplaced, OutputSpec, Params
+from shared.types.base import JobParams, Misplaced, OutputSpec, Params, Source
 from shared.types.edits import LONGEST_S, Name, Position
 
 MOST_TRACKS, MOST_OUTPUTS = 32, 8
@@ -25,9 +25,6 @@ MOST_CHAPTERS, MOST_TITLE_BYTES = 255, 255
 #: What Spool calls its own outputs.
 PEAKS, CHAPTERS = "peaks.json", "chapters.json"
 
-Source = Annotated[
-    str, Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
-]
 Gain = Annotated[float, Field(ge=-60, le=40)]
 Fade = Annotated[float, Field(ge=0, le=600)]
 Word = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(plain)]

@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.presets import PRESET_CHOICE, one_preset
 from shared.text import plain
-from shared.types.base import JobParams
+from shared.types.base import JobParams, Source
 
 
 class ReportParams(JobParams):
     """A recording to look at, and what it is meant for."""
 
-    source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
+    source: Source
     preset: Annotated[str, AfterValidator(one_preset)] = Field(
         default="podcast", description="What the recording is judged against.", json_schema_extra=PRESET_CHOICE
     )

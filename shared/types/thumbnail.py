@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from shared.types.base import JobParams, Params
+from shared.types.base import JobParams, Params, Source
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="As #rrggbb.")]
 Name = Annotated[
@@ -92,7 +92,7 @@ class ThumbnailParams(JobParams):
     Without any of them: a JPEG of 640 pixels of what can be seen, or the waveform of what can only be heard.
     """
 
-    source: str = Field(min_length=1, max_length=2048, description="An asset id from /api/uploads, or an http(s) URL.")
+    source: Source
     at_s: float | None = Field(
         default=None, ge=0, le=86_400, description="Which moment of a film the images show; a tenth in when left out."
     )

@@ -163,7 +163,10 @@ def wrong_outputs(evidence: Evidence, copy: Path, ffmpeg: Path | None = None) ->
     alike: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for job, row in evidence.jobs.items():
         outputs = json.loads(row["outputs"])
-        if (row["status"] == Status.COMPLETED) != bool(outputs) and row["type"] != "flow":
+        if not row["own_work"]:
+            found += misshown(evidence, job, outputs)
+            continue
+        if (row["status"] == Status.COMPLETED) != bool(outputs):
             found.append(f"{job}: {row['status']} with {len(outputs)} files")
         for output in outputs:
             key = output["key"]
@@ -184,6 +187,14 @@ def wrong_outputs(evidence: Evidence, copy: Path, ffmpeg: Path | None = None) ->
             first, *_, last = made.values()
             found.append(f"{last}: {name} differs from that of {first}")
     return found
+
+
+def misshown(evidence: Evidence, parent: str, outputs: list[dict[str, str]]) -> list[str]:
+    """Whether a parent shows the files of its last phase once it is completed, and no others."""
+    last = [row for row in evidence.jobs.values() if (row["parent_id"], row["phase"]) == (parent, "post")]
+    made = {output["key"] for row in last for output in json.loads(row["outputs"])}
+    right = made if evidence.jobs[parent]["status"] == Status.COMPLETED else set()
+    return [] if {output["key"] for output in outputs} == right else [f"{parent} does not show what its children made"]
 
 
 def _unheard(ffmpeg: Path, path: Path) -> Iterator[str]:

@@ -211,12 +211,12 @@ class World:
         )
 
     def submit_family(self) -> Job:
-        """A parent with two children at once and one after them."""
+        """A parent with two children at once and one after them, on a file that the first has made."""
         parent = NewJob(id=new_id(), type="flow", params={}, own_work=False)
         source = self.asset()
         children = [
-            self.new(source=source, parent_id=parent.id, phase=phase, child_key=key)
-            for key, phase in (("a", "core"), ("b", "core"), ("c", "post"))
+            self.new(source=read, parent_id=parent.id, phase=phase, child_key=key)
+            for key, phase, read in (("a", "core", source), ("b", "core", source), ("c", "post", "child:a/mp3"))
         ]
         self.wanted |= dict.fromkeys([parent.id, *(child.id for child in children)], Status.COMPLETED)
         return self.store.create([parent, *children])[0]
@@ -314,6 +314,9 @@ class World:
             if job["id"] in self.deleted:  # its files go first; `clear` looks whether all of them have
                 kept -= {output["key"] for output in outputs}
                 continue
+            if not job["own_work"]:
+                found.wrong += self._misshown(job, outputs, jobs)
+                continue
             if job["type"] == "ingest" and (job["status"] == "completed") != (len(outputs) == 2):
                 found.wrong.append(f"{job['id']} is {job['status']} and has {len(outputs)} outputs")
             for output in outputs:
@@ -324,6 +327,13 @@ class World:
                     found.wrong.append(output["key"])
                 kept.discard(output["key"])
         found.leftovers += sorted(kept)
+
+    def _misshown(self, parent: dict[str, Any], outputs: list[Any], jobs: list[dict[str, Any]]) -> list[str]:
+        """A parent without work of its own shows the files of its last phase once it is completed, and no others."""
+        last = [job for job in jobs if (job["parent_id"], job["phase"]) == (parent["id"], "post")]
+        made = {output["key"] for job in last for output in json.loads(job["outputs"])}
+        right = made if parent["status"] == "completed" else set()
+        return [] if {output["key"] for output in outputs} == right else [f"{parent['id']} shows {outputs}"]
 
     def _records(self, below: str) -> Iterator[Path]:
         return (self.storage.root / below).rglob(".record.json")

@@ -24,7 +24,8 @@ TRIPS = {
     "control": lambda store, owned: store.control(WORKER.id),
     "finish and claim": lambda store, owned: store.finish(owned.claim, DONE, next=ClaimRequest(WORKER, "n", 90)),
     "release": lambda store, owned: store.release(owned.claim),
-    "assets": lambda store, owned: store.assets([new_id() for _ in range(16)]),
+    "sources": lambda store, owned: store.sources([new_id()] * 16, [new_id()] * 16, child_keys=["a"]),
+    "inputs": lambda store, owned: store.inputs(owned.claim, [new_id()], ["a", "b"]),
     "reap": lambda store, owned: store.reap(),
 }
 
@@ -156,7 +157,7 @@ WORK = {
     "list running": lambda store: store.list(JobFilter(status=Status.RUNNING), limit=50),
     "list failed": lambda store: store.list(JobFilter(status=Status.FAILED), limit=50),
     "claim, beat, control, finish": _lifecycle,
-    "assets": lambda store: store.assets([new_id() for _ in range(16)]),
+    "sources": lambda store: store.sources([new_id() for _ in range(16)], [new_id() for _ in range(16)]),
     "reap": lambda store: store.reap(),
     "tend": lambda store: store.tend(),
     "prunable": lambda store: store.prunable(older_than_s=10**12, limit=50),

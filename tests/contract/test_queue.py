@@ -7,7 +7,7 @@ import pytest
 from shared.errors import Conflict, NotFound
 from shared.job import Line, Status, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset, Beat, JobFilter
+from shared.store.protocol import Asset, Beat, JobFilter, Sources
 from shared.store.sql import Statement
 from tests.contract.factory import (
     DONE,
@@ -342,8 +342,9 @@ def test_many_uploads_are_read_at_once(store):
         for n in range(3)
     ]
     ids = [asset.id for asset in there]
-    assert store.assets([*ids[:2], new_id(), ids[0], "no such id"]) == {asset.id: asset for asset in there[:2]}
-    assert store.assets([]) == {}
+    found = store.sources([*ids[:2], new_id(), ids[0], "no such id"])
+    assert found.assets == {asset.id: asset for asset in there[:2]}
+    assert store.sources() == Sources()
 
 
 def test_uploads_are_remembered_made_ready_and_forgotten(store):

@@ -107,6 +107,17 @@ def test_a_stream_begins_now_and_tells_what_happens(api, server):
         stream.until(state_of(job, "completed"))
 
 
+def test_a_stream_tells_how_far_a_family_is(api, server):
+    """A parent does not run, and is told of all the same while a child of it does."""
+    child = {"type": "ingest", "params": {"source": "https://example.org/1.mp3"}}
+    parent = api.submit(type="flow", params={}, children=[child, child])["id"]
+    claim = api.claim()
+    with server.stream(job=parent) as stream:
+        stream.until(lambda event: event[0] == "job" and event[2]["progress"] == 0)
+        api.store.heartbeat(api.worker, [Beat(claim, Progress("encoding", overall=50.0))], lease_s=90)
+        assert stream.until(lambda event: event[0] == "job")[-1][2] == {"id": parent, "progress": 25.0}
+
+
 def test_a_stream_resumes_where_it_broke_off(api, server):
     """With Last-Event-ID nothing is missed and nothing comes twice."""
     first = api.submit()["id"]

@@ -106,6 +106,7 @@ def test_a_job_joins_an_unfinished_parent(api):
     parent = api.http.post("/api/jobs", json=FAMILY).json()
     child = api.submit(parent_id=parent["id"], phase="post", child_key="late")
     assert (child["parent_id"], child["phase"], child["status"]) == (parent["id"], "post", "waiting")
+    assert api.store.get(child["id"]).weight == 0
     again = api.http.post("/api/jobs", json=late(parent["id"], "late"))
     problem(again, 409, "conflict")
     gone = api.http.post("/api/jobs", json=late("no-such-job", "x"))

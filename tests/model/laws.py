@@ -65,6 +65,7 @@ class Laws:
     states: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     owners: dict[tuple[str, int], str] = field(default_factory=dict)
     lines: dict[tuple[str, int], int] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)
     ends: Counter[tuple[str, str]] = field(default_factory=Counter)
     last_event: int = 0
 
@@ -95,6 +96,11 @@ class Laws:
         job_id, attempt = event["job_id"], event["attempt"]
         assert event["id"] > self.last_event, "event ids rise and never come back"
         self.last_event = event["id"]
+        if event["kind"] == "stage" and event["line"] is None:
+            phase = PHASES.index(event["message"])
+            assert phase > self.phases.get(job_id, -1), f"{job_id}: phase {event['message']} was told out of order"
+            self.phases[job_id] = phase
+            return
         if event["kind"] != "state":
             assert event["line"] > self.lines.get((job_id, attempt), 0), f"{job_id}: line {event['line']} came twice"
             self.lines[job_id, attempt] = event["line"]
@@ -185,6 +191,11 @@ class Laws:
             assert all(Status(new) in MOVES[Status(old)] for old, new in pairwise(kept[job_id]))
 
 
+def _began(row: Row) -> bool:
+    """By its first attempt; a parent without work of its own by its first phase."""
+    return bool(row["attempt"] > 0 or (not row["own_work"] and row["open_phase"] >= 0))
+
+
 def _is_sound(row: Row) -> None:
     job_id, status = row["id"], Status(row["status"])
     problems: Iterator[str] = (
@@ -194,7 +205,7 @@ def _is_sound(row: Row) -> None:
             (status is Status.RUNNING and not (row["worker_id"] and row["claim_token"]), "runs without an owner"),
             (status is Status.RUNNING and row["lease_until"] is None, "runs without a lease"),
             ((status in TERMINAL) != (row["completed_at"] is not None), "completed_at and state differ"),
-            ((row["attempt"] > 0) != (row["started_at"] is not None), "started_at and attempt differ"),
+            (_began(row) != (row["started_at"] is not None), "it has begun or not, and started_at says otherwise"),
             (status is Status.COMPLETED and row["error"] is not None, "completed with an error"),
             (status in TERMINAL - {Status.COMPLETED} and row["error"] is None, "ended badly without a reason"),
             (status in {Status.SCHEDULED, Status.RETRYING} and row["run_at"] is None, "waits for no time"),

@@ -390,6 +390,8 @@ class Oracle:
         opening = [job for job in self.present() if self._opens(job)]
         for job in opening:
             job.open_phase = next(phase for phase in range(len(PHASES)) if self.left(job, phase))
+            if not job.new.own_work:
+                job.stage = PHASES[job.open_phase]
             for child in self.children(job):
                 if child.status is Status.WAITING and child.phase <= job.open_phase:
                     self._move(child, Status.PENDING if child.new.own_work else Status.WAITING_CHILDREN)
@@ -403,6 +405,10 @@ class Oracle:
         """A parent that only waits ends with its last child."""
         ending = [job for job in self.present() if job.status is Status.WAITING_CHILDREN and not self.left(job)]
         for job in ending:
+            if not job.new.own_work:
+                there = [child for child in self.children(job) if not child.deleted]
+                done = sum(child.status is Status.COMPLETED for child in there)
+                job.percent = 100.0 * done / len(there) if there else None
             if job.asked:
                 self._end(job, Status.CANCELLED, "cancelled")
             elif error := job.error or job.family_error:
@@ -410,7 +416,21 @@ class Oracle:
             else:
                 job.percent = 100.0
                 self._end(job, Status.COMPLETED)
+                if not job.new.own_work:
+                    self._show_what_was_made(job)
         return bool(ending)
+
+    def _show_what_was_made(self, job: Known) -> None:
+        """A parent without work of its own shows the files of its last phase, and the result of an only child there."""
+        last = [child for child in self.children(job) if child.phase == len(PHASES) - 1 and not child.deleted]
+        last.sort(key=lambda child: child.new.child_key or "")
+        shared = Counter(name for child in last for name in {output.name for output in child.outputs})
+        job.outputs = tuple(
+            replace(output, name=f"{child.new.child_key}.{output.name}") if shared[output.name] > 1 else output
+            for child in last
+            for output in child.outputs
+        )
+        job.result = last[0].result if len(last) == 1 else None
 
     # --- moves ---------------------------------------------------------------------------------------------
     def _done(self, job: Known) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,7 +101,8 @@ class Gate:
         """What so many jobs wait for goes on."""
         for pids in list(self.waiting().values())[:jobs]:
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # its worker may have been killed
+                    os.kill(pid, signal.SIGCONT)
 
 
 class Program(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.pipelines.check import CHECK
 from worker.pipelines.collect import COLLECT
 from worker.pipelines.edit import EDIT
 from worker.pipelines.ingest import INGEST
@@ -14,5 +15,5 @@ from worker.pipelines.thumbnail import THUMBNAIL
 from worker.run import Pipeline
 
 PIPELINES: dict[str, Pipeline[Any]] = {
-    pipeline.type: pipeline for pipeline in (INGEST, EDIT, RENDER, COLLECT, REPORT, THUMBNAIL, MAINTENANCE)
+    pipeline.type: pipeline for pipeline in (INGEST, EDIT, RENDER, COLLECT, REPORT, THUMBNAIL, CHECK, MAINTENANCE)
 }

@@ -163,13 +163,7 @@ def _refuse(state: ThumbnailState, params: ThumbnailParams) -> None:
         if getattr(params, name) is not None and not (state.media and state.media.audio):
             raise _lacks(name, "needs sound, and there is none in it; leave it out")
     if seen is not None:
-        width, height = seen.width, seen.height
-        if not width or not height or width * height > frames.MOST_PIXELS or max(width, height) > frames.LONGEST_SIDE:
-            raise JobFailure(
-                "bad_input.too_large",
-                f"The picture has {width} × {height} pixels; up to {frames.MOST_PIXELS // 1_000_000} million are "
-                f"taken, and {frames.LONGEST_SIDE} on a side. Export it smaller.",
-            )
+        frames.refuse_too_many_pixels(seen.width, seen.height)
 
 
 def _need_encoders(run: Run, params: ThumbnailParams) -> None:
