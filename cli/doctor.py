@@ -12,6 +12,7 @@ from pathlib import Path
 from cli.client import Client, CommandError
 from cli.dev import WORKER_SILENT_S
 from shared.errors import SpoolError
+from shared.presets import own_preset
 from shared.settings import Settings
 from shared.storage import get_storage
 from shared.store import get_job_store
@@ -47,6 +48,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, False, error.message)
         except OSError as error:
             yield Finding(what, False, f"{error.strerror or error}: {error.filename or ''}".strip(": "))
+
+
+def _presets(settings: Settings) -> Finding:
+    own = [name for name, preset in settings.known_presets.items() if own_preset(preset)]
+    found = f"{len(settings.known_presets)} known"
+    return Finding("presets", True, f"{found}; {settings.presets} says what {', '.join(own)} mean" if own else found)
 
 
 def _database(settings: Settings) -> Finding:
@@ -116,6 +123,7 @@ def _api(settings: Settings) -> Finding:
 
 
 _CHECKS: dict[str, Callable[[Settings], Finding]] = {
+    "presets": _presets,
     "database": _database,
     "storage": _storage,
     "ffmpeg": _ffmpeg,

@@ -13,6 +13,7 @@ from functions.models import MAX_JOBS_PER_REQUEST, ChildRequest, JobRequest
 from functions.problems import invalid
 from shared.errors import Conflict, FieldError
 from shared.job import MAX_DEPTH, NewJob, new_id
+from shared.presets import CONTEXT
 from shared.settings import Settings
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import Asset, JobStore
@@ -127,7 +128,7 @@ def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Setti
 
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
     kind = JOB_TYPES[request.type]
-    params = checked(kind.params, request.params, f"{at}params")
+    params = checked(kind.params, request.params, f"{at}params", context={CONTEXT: settings.known_presets})
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:
         raise invalid([FieldError(f"{at}timeout_s", f"may be at most {longest_s:g} for {request.type}")])

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from shared.errors import FieldError
-from shared.presets import PRESETS
+from shared.presets import ChosenPreset
 from shared.text import plain
 from shared.types.base import JobParams, Misplaced, OutputSpec, Params
 from shared.types.edits import (
@@ -29,9 +29,6 @@ from shared.types.edits import (
     Trim,
 )
 
-_PRESETS: list[JsonValue] = [
-    {"const": one.name, "title": f"{one.title}, {one.target_lufs:g} LUFS"} for one in PRESETS.values()
-]
 MOST_ENTRIES, MOST_FILES = 200, 16
 #: What the waveform is called among the outputs.
 PEAKS = "peaks.json"
@@ -70,15 +67,8 @@ class EditParams(JobParams):
     outputs: tuple[OutputSpec, ...] = Field(
         default=(), max_length=8, description="Files to make; an MP3 for sound, an MP4 for video when left out."
     )
-    preset: str | None = Field(
-        default=None,
-        description="Loudness target by name; the loudness stays as the edits leave it when left out.",
-        json_schema_extra={
-            "anyOf": [
-                *_PRESETS,
-                {"type": "null"},
-            ]
-        },
+    preset: ChosenPreset | None = Field(
+        default=None, description="Loudness target by name; the loudness stays as the edits leave it when left out."
     )
     target_lufs: Annotated[float, Field(ge=-40, le=-5)] | None = Field(
         default=None, description="Integrated loudness in LUFS, instead of the preset's."
@@ -92,13 +82,6 @@ class EditParams(JobParams):
     artist: Annotated[str, Field(max_length=200), AfterValidator(plain)] | None = Field(
         default=None, description="Artist or show written into the files."
     )
-
-    @field_validator("preset")
-    @classmethod
-    def _preset_exists(cls, value: str | None) -> str | None:
-        if value is not None and value not in PRESETS:
-            raise ValueError(f"there is no preset {value!r}; choose one of {', '.join(PRESETS)}")
-        return value
 
     @model_validator(mode="after")
     def _whole_list_makes_sense(self) -> Self:
@@ -121,7 +104,7 @@ class EditParams(JobParams):
     @property
     def loudness(self) -> tuple[float, float] | None:
         """The loudness (LUFS) and the ceiling (dBTP) asked for; None leaves the loudness as it is."""
-        preset = PRESETS.get(self.preset or "")
+        preset = self.preset
         target_lufs = preset.target_lufs if preset and self.target_lufs is None else self.target_lufs
         if target_lufs is None:
             return None
