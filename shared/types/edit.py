@@ -19,6 +19,7 @@ from shared.types.edits import (
     Edit,
     Entry,
     Fade,
+    Framing,
     Gain,
     Join,
     Keep,
@@ -28,6 +29,7 @@ from shared.types.edits import (
     Speed,
     Trim,
 )
+from shared.types.framing import Size, outside, size_after
 
 MOST_ENTRIES, MOST_FILES = 200, 16
 #: What the waveform is called among the outputs.
@@ -137,6 +139,8 @@ class _Walk:
 
     params: EditParams
     longest_s: dict[str, float] = field(default_factory=dict)
+    #: What is known of a picture's size once an entry said it; of the whole under the empty name.
+    sizes: dict[str, Size] = field(default_factory=dict)
     joined_at: int | None = None
     whole_s: float = LONGEST_S
 
@@ -153,6 +157,8 @@ class _Walk:
                 name = entry.on or next(iter(self.longest_s), "")
                 length_s = self.whole_s if self.joined_at is not None else self.longest_s.get(name, LONGEST_S)
                 yield from beyond(entry, at, length_s, "what is left")
+                if isinstance(entry, Framing):
+                    yield from self._framed(entry, at, "" if self.joined_at is not None else name)
                 left_s = _left_s(entry, length_s)
                 if left_s <= 0:
                     yield FieldError(at, "leaves nothing; keep at least a part")
@@ -166,6 +172,16 @@ class _Walk:
             yield FieldError("edits", f"hold more than {2 * MOST_RANGES} ranges; make two jobs of them")
         if sum(isinstance(entry, RemoveSilence) for entry in self.params.edits) > MOST_FILES:
             yield FieldError("edits", f"remove silence more than {MOST_FILES} times; once per file is enough")
+
+    def _framed(self, entry: Framing, at: str, name: str) -> Iterator[FieldError]:
+        if self.params.outputs and not any(spec.format == "mp4" for spec in self.params.outputs):
+            yield FieldError(at, "changes the picture, and no output shows one; ask for an mp4, or leave it out")
+        size = self.sizes.get(name)
+        if size is not None:
+            yield from outside(entry, at, size)
+        made = size_after(entry, size)
+        if made is not None:
+            self.sizes[name] = made
 
     def _misnamed(self, entry: Entry) -> str | None:
         if self.joined_at is not None:
@@ -195,6 +211,8 @@ class _Walk:
         for place, file in enumerate(self.params.files):
             if file.name not in order:
                 yield FieldError(f"files.{place}.name", f"{file.name!r} is not in the order of edits.{number}")
+        if order[0] in self.sizes:
+            self.sizes[""] = self.sizes[order[0]]  # the first picture's size is the whole's
         self.whole_s = sum(self.longest_s.get(name, 0.0) for name in order) - (len(order) - 1) * entry.crossfade_s
 
     def _names(self) -> str:
