@@ -101,7 +101,7 @@ def own_preset(value: object) -> bool:
     return isinstance(value, Preset) and PRESETS.get(value.name) != value
 
 
-def _written(preset: Preset) -> str | dict[str, Any]:
+def written(preset: Preset) -> str | dict[str, Any]:
     """What a job keeps: the name of one that comes with Spool, and the numbers of any other."""
     return preset.model_dump(mode="json", exclude_none=True) if own_preset(preset) else preset.name
 
@@ -115,7 +115,7 @@ class _Choice:
 
 #: A preset as a parameter: named in a request, and in numbers from then on. A default has to be validated
 #: (`validate_default=True`), so that it is this deployment's too.
-ChosenPreset = Annotated[Preset, WrapValidator(_named), PlainSerializer(_written), _Choice()]
+ChosenPreset = Annotated[Preset, WrapValidator(_named), PlainSerializer(written), _Choice()]
 
 
 def with_choices(schema: Any, presets: Iterable[Preset]) -> Any:  # noqa: ANN401 - any part of a JSON Schema
