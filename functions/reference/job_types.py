@@ -65,7 +65,8 @@ class Told(BaseModel):
 
     makes: str
     outputs: dict[str, str] = Field(default={}, description="By name; * stands for any letters.")
-    result: dict[str, str] = Field(default={}, description="By key.")
+    result: dict[str, str] = Field(default={}, description="By key; those that every result has.")
+    sometimes: dict[str, str] = Field(default={}, description="By key; those that only some results have.")
     example: Example
 
 
@@ -113,8 +114,9 @@ def _section(kind: JobType, about: Told, schemas: dict[str, Schema]) -> list[str
     lines += ["**Goes in**", "", *(goes_in or ["No parameters: its `children` say everything.", ""])]
     outputs = ((f"`{name}`", text) for name, text in about.outputs.items())
     lines += ["**Comes out**", "", *table(("output", "what it is"), outputs)]
-    lines += table(("`result` key", "what it says"), ((f"`{name}`", text) for name, text in about.result.items()))
-    if not about.outputs and not about.result:
+    says = about.result | about.sometimes
+    lines += table(("`result` key", "what it says"), ((f"`{name}`", text) for name, text in says.items()))
+    if not about.outputs and not says:
         lines += ["Nothing of its own; its children have outputs and results.", ""]
     for file, model in kind.documents.items():
         keys = schemas[model.__name__]["properties"]
