@@ -177,7 +177,7 @@ def test_doctor_finds_a_running_set_up_well(dev: Dev, spool: Spool):
     assert well.code == 0, well
     assert "WRONG" not in well.out
     assert {line.split()[1] for line in well.out.splitlines()} == {
-        "settings", "database", "storage", "ffmpeg", "room", "worker", "api"
+        "settings", "presets", "database", "storage", "ffmpeg", "room", "worker", "api"
     }  # fmt: skip
 
 
