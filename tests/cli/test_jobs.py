@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.client import Client
 from cli.jobs import history
-from tests.cli.conftest import Dev, Spool
+from tests.cli.conftest import Dev, Spool, until
 
 
 def queued(spool: Spool, tone: Path, *options: str) -> str:
@@ -172,7 +172,8 @@ def test_a_long_history_is_read_page_by_page(idle: Dev, idle_spool: Spool, tone:
 
 
 def test_doctor_finds_a_running_set_up_well(dev: Dev, spool: Spool):
-    """Exit code 0, every line ok."""
+    """Exit code 0, every line ok, once the worker was heard from."""
+    until(lambda: bool(spool("stats", "--json").json()["workers"]), "the worker's first heartbeat")
     well = Spool(dev.folder, spool.settings)("doctor")
     assert well.code == 0, well
     assert "WRONG" not in well.out
