@@ -16,6 +16,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from shared.job import ENDED_BADLY, TERMINAL, new_id
+from shared.presets import Preset
 
 #: Called with bytes moved so far and bytes in all.
 Moved = Callable[[int, int], None]
@@ -275,10 +276,12 @@ class Client:
         """The queue at a glance."""
         return cast("dict[str, Any]", self._json("GET", "/api/stats"))
 
-    def job_types(self) -> list[str]:
-        """Names of the job types that this API takes."""
+    def offers(self) -> tuple[list[str], list[Preset]]:
+        """Names of the job types that this API takes, and the presets that it knows."""
         answer = self._json("GET", "/api/job-types")
-        return [item["name"] for item in answer["items"]]
+        return [item["name"] for item in answer["items"]], [
+            Preset.model_validate(one, extra="ignore") for one in answer["presets"]
+        ]
 
     def ready(self) -> None:
         """Return when API, database and storage answer; raises a sentence otherwise."""

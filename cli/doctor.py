@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.client import Client, CommandError
 from shared.errors import SpoolError
 from shared.health import ROOM_BYTES, Finding, deployment
+from shared.presets import own_preset
 from shared.settings import Settings
 from shared.storage import get_storage
 from shared.store import get_job_store
@@ -26,6 +27,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, False, error.message)
         except OSError as error:
             yield Finding(what, False, f"{error.strerror or error}: {error.filename or ''}".strip(": "))
+
+
+def _presets(settings: Settings) -> Iterator[Finding]:
+    own = [name for name, preset in settings.known_presets.items() if own_preset(preset)]
+    found = f"{len(settings.known_presets)} known"
+    yield Finding("presets", True, f"{found}; {settings.presets} says what {', '.join(own)} mean" if own else found)
 
 
 def _deployment(settings: Settings) -> Iterator[Finding]:
@@ -66,6 +73,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
 
 
 _CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "presets": _presets,
     "storage": _deployment,
     "ffmpeg": _ffmpeg,
     "room": _room,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,8 +16,9 @@ from cli.client import USAGE, CommandError
 from cli.params import parameters, put
 from cli.sources import Source, check_file, sources
 from shared.job import new_id
+from shared.presets import CONTEXT, PRESETS, Preset
 from shared.references import is_reference
-from shared.types import JOB_TYPES, is_url
+from shared.types import JOB_TYPES, JobParams, is_url
 from shared.types.faults import field_errors
 
 #: Files that hold a job rather than a recording.
@@ -46,21 +47,21 @@ class Draft:
     files: dict[str, Path] = field(default_factory=dict)
 
 
-def drafts(order: Order, known: Sequence[str]) -> list[Draft]:
+def drafts(order: Order, known: Sequence[str], presets: Mapping[str, Preset] = PRESETS) -> list[Draft]:
     """The jobs of an order, checked as far as that can be done here. `known` are the types that the API has."""
     if order.job_type not in known:
         raise CommandError(f"There is no job type {order.job_type!r}; this API knows {', '.join(known)}.", USAGE)
     written = Path(order.files[0]).expanduser() if len(order.files) == 1 else None
     if written is not None and written.suffix.lower() in _JOB_FILES and not is_url(order.files[0]):
-        made = [_written(order, written)]
+        made = [_written(order, written, presets)]
     else:
         made = _typed(order)
     for draft in made:
-        check(draft)
+        check(draft, presets)
     return made
 
 
-def check(draft: Draft) -> None:
+def check(draft: Draft, presets: Mapping[str, Preset]) -> None:
     """Refuse what the API would refuse, before anything large is sent. Raises `CommandError`."""
     body = json.loads(json.dumps(draft.body))
     for path in draft.files:
@@ -69,15 +70,15 @@ def check(draft: Draft) -> None:
         f"{error.field or 'params'}: {error.message}"
         for at, job in _family(body)
         if (kind := JOB_TYPES.get(job.get("type", "")))
-        for error in _faults(kind.params, job.get("params", {}), f"{at}params" if at else "")
+        for error in _faults(kind.params, job.get("params", {}), f"{at}params" if at else "", presets)
     ]
     if problems:
         raise CommandError("\n  ".join(["These parameters do not fit:", *problems]), USAGE)
 
 
-def _faults(model: Any, params: object, prefix: str) -> list[Any]:  # noqa: ANN401 - any type's model
+def _faults(model: Any, params: object, prefix: str, presets: Mapping[str, Preset]) -> list[Any]:  # noqa: ANN401 - any type's model
     try:
-        model.model_validate_json(json.dumps(params), strict=True)
+        model.model_validate_json(json.dumps(params), strict=True, context={CONTEXT: presets})
     except ValidationError as error:
         return field_errors(error, params, prefix)
     return []
@@ -130,7 +131,7 @@ def _body(order: Order, params: dict[str, Any]) -> dict[str, Any]:
 
 
 # --- written in a file -------------------------------------------------------------------------------------------
-def _written(order: Order, path: Path) -> Draft:
+def _written(order: Order, path: Path, presets: Mapping[str, Preset]) -> Draft:
     """A whole job as POST /api/jobs takes it, with the names of files instead of asset ids."""
     body = _read(path)
     if body.setdefault("type", order.job_type) != order.job_type:
@@ -139,10 +140,10 @@ def _written(order: Order, path: Path) -> Draft:
     body["tags"] = [*body.get("tags", []), *order.tags]
     files: dict[str, Path] = {}
     draft = Draft(path.name, body, files)
-    check(draft)
+    check(draft, presets)
     for at, job in _family(body):
         kind = JOB_TYPES.get(job.get("type", ""))
-        named = kind.params.model_validate(job.get("params", {})).sources if kind else {}
+        named = _sources(kind.params, job.get("params", {}), presets) if kind else {}
         for name, value in named.items():
             found = path.parent / Path(value).expanduser()
             if is_url(value) or is_reference(value) or (_ASSET.fullmatch(value) and not found.exists()):
@@ -150,6 +151,10 @@ def _written(order: Order, path: Path) -> Draft:
             check_file(found)
             files[f"{at}params.{name}"] = found
     return draft
+
+
+def _sources(model: type[JobParams], params: object, presets: Mapping[str, Preset]) -> dict[str, str]:
+    return model.model_validate(params, context={CONTEXT: presets}).sources
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from cli.client import Client, CommandError, EventView, JobView, Unreachable, ended_badly, is_terminal
 from cli.live import PATIENCE_S, duration_text, size_text, stage_text, summary, took_s
 from cli.steering import steering_line
+from shared.presets import Preset
 
 #: A log is asked for new lines this often: workers hand theirs in with their heartbeats.
 _LOG_S = 0.5
@@ -44,6 +45,16 @@ def job_table(jobs: Sequence[JobView]) -> Table:
             duration_text(max(0.0, age_s)),
             "" if seconds is None else duration_text(seconds),
         )
+    return table
+
+
+def preset_table(presets: Sequence[Preset]) -> Table:
+    """Loudness targets with their numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("PRESET", "LUFS", "DBTP", "FOR"):
+        table.add_column(title, no_wrap=True, justify="right" if title in {"LUFS", "DBTP"} else "left")
+    for one in presets:
+        table.add_row(one.name, f"{one.target_lufs:g}", f"{one.ceiling_dbtp:g}", escape(one.title))
     return table
 
 

@@ -135,7 +135,7 @@ def submit(
         list[str] | None,
         typer.Argument(metavar="[FILE|URL]...", help="One job for each, or for all together; or a job in a TOML file."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Loudness target: podcast, spotify, youtube, …")] = None,
+    preset: Annotated[str | None, typer.Option(help="Loudness target; see `spool presets`.")] = None,
     param: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="A parameter: target_lufs=-18, outputs.0.format=flac")
     ] = None,
@@ -159,6 +159,17 @@ def submit(
     jobs, lines = run_submit(_client(console), order, view_for(console, quiet=as_json), watch=watch, folder=out)
     _answer(console, jobs, lines, as_json=as_json)
     raise typer.Exit(exit_code_of(jobs))
+
+
+@app.command()
+def presets(as_json: JsonFlag = False) -> None:
+    """List the loudness targets that this API knows."""
+    console = _console(as_json)
+    _, known = _client(console).offers()
+    if as_json:
+        show.print_json({"items": [one.model_dump(mode="json", exclude_none=True) for one in known]})
+    else:
+        console.print(show.preset_table(known))
 
 
 @app.command("jobs")

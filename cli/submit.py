@@ -19,7 +19,8 @@ def run_submit(
     client: Client, order: Order, view: View, *, watch: bool, folder: Path | None
 ) -> tuple[list[JobView], list[str]]:
     """Send and queue everything; with `watch` or a folder also follow and save. Returns the jobs and what to say."""
-    wanted = drafts(order, client.job_types())
+    types, presets = client.offers()
+    wanted = drafts(order, types, {one.name: one for one in presets})
     queued: dict[str, JobView] = {}
     names: dict[str, str] = {}
     try:

@@ -188,10 +188,10 @@ async def _read(operation: Operation, request: Request, admission: Admission) ->
     )
 
 
-def checked(model: type[M], value: object, prefix: str = "") -> M:
+def checked(model: type[M], value: object, prefix: str = "", *, context: Mapping[str, object] | None = None) -> M:
     """`value` as the model, exactly: no text for a number, no 1 for true. Raises `Invalid` naming each field."""
     try:
-        return model.model_validate_json(json.dumps(value), strict=True)
+        return model.model_validate_json(json.dumps(value), strict=True, context=context)
     except ValidationError as error:
         raise invalid(field_errors(error, value, prefix)) from None
 

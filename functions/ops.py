@@ -18,6 +18,7 @@ from functions.steering import SteeringView, steering_view
 from functions.view import Time, View, iso
 from shared.errors import Unavailable
 from shared.job import ENDED_BADLY, TERMINAL, Status
+from shared.presets import Preset, with_choices
 from shared.store.protocol import Stats, Tally, WorkerSeen, bucket_ms
 from shared.types import JOB_TYPES
 
@@ -58,9 +59,10 @@ class JobTypeView(View):
 
 
 class JobTypesView(View):
-    """What this deployment can do."""
+    """What this deployment can do, and the presets that parameters may name."""
 
     items: list[JobTypeView]
+    presets: list[Preset]
 
 
 class PercentilesView(View):
@@ -138,6 +140,7 @@ def metrics(call: Call[NoQuery, None]) -> Response:
 
 def job_types(call: Call[NoQuery, None]) -> Response:
     """The job types with the schemas of their parameters."""
+    presets = tuple(call.context.settings.known_presets.values())
     items = [
         JobTypeView(
             name=kind.name,
@@ -146,12 +149,12 @@ def job_types(call: Call[NoQuery, None]) -> Response:
             timeout_s=call.context.settings.timeout_s(kind.name),
             stall_s=kind.stall_s,
             max_failures=kind.max_failures,
-            params=_schema(kind.params),
+            params=_schema(kind.params, presets=presets),
             documents={name: _schema(model, "serialization") for name, model in kind.documents.items()},
         )
         for kind in JOB_TYPES.values()
     ]
-    return answer(JobTypesView(items=items), headers={"Cache-Control": "no-cache"})
+    return answer(JobTypesView(items=items, presets=list(presets)), headers={"Cache-Control": "no-cache"})
 
 
 def stats_view(stats: Stats, hours: int) -> StatsView:
@@ -185,8 +188,11 @@ def stats_view(stats: Stats, hours: int) -> StatsView:
 
 
 @cache
-def _schema(model: type[BaseModel], mode: JsonSchemaMode = "validation") -> dict[str, Any]:
-    return model.model_json_schema(mode=mode)
+def _schema(
+    model: type[BaseModel], mode: JsonSchemaMode = "validation", *, presets: tuple[Preset, ...] = ()
+) -> dict[str, Any]:
+    """With this deployment's own presets among the choices."""
+    return dict(with_choices(model.model_json_schema(mode=mode), presets))
 
 
 def _percentiles(histograms: Iterable[dict[int, int]]) -> PercentilesView | None:

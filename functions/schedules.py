@@ -13,6 +13,8 @@ from functions.models import NoQuery, SchedulePatch, ScheduleRequest
 from functions.problems import invalid
 from functions.view import Time, View, iso, job_view
 from shared.errors import Conflict, FieldError, NotFound
+from shared.presets import CONTEXT
+from shared.settings import Settings
 from shared.store.protocol import Schedule
 from shared.types import JOB_TYPES, is_url
 
@@ -52,7 +54,7 @@ def put(call: Call[NoQuery, ScheduleRequest]) -> Response:
     known = {one.name: one for one in call.store.schedules()}
     if call.id not in known:
         _must_be_new(call.id, len(known))
-    params = _params(call.body)
+    params = _params(call.body, call.context.settings)
     now = call.store.check()
     schedule = Schedule(
         name=call.id,
@@ -104,11 +106,11 @@ def _must_be_new(name: str, known: int) -> None:
         raise Conflict(f"There are {known} schedules already, and {_MOST} is the most; remove one first.")
 
 
-def _params(body: ScheduleRequest) -> dict[str, Any]:
+def _params(body: ScheduleRequest, settings: Settings) -> dict[str, Any]:
     kind = JOB_TYPES[body.type]
     if not kind.stages:
         raise invalid([FieldError("type", f"a {body.type} has no work of its own; schedule the types of its children")])
-    params = checked(kind.params, body.params, "params")
+    params = checked(kind.params, body.params, "params", context={CONTEXT: settings.known_presets})
     if uploads := [path for path, source in params.sources.items() if not is_url(source)]:
         raise invalid([FieldError(f"params.{uploads[0]}", "must be a link: an upload is deleted after its time")])
     return params.model_dump(mode="json", exclude_unset=True)

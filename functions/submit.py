@@ -12,6 +12,7 @@ from functions.problems import invalid
 from functions.sources import Planned
 from shared.errors import FieldError
 from shared.job import MAX_DEPTH, NewJob, new_id
+from shared.presets import CONTEXT
 from shared.settings import Settings
 from shared.types import JOB_TYPES
 
@@ -90,7 +91,7 @@ def _members(request: JobRequest | ChildRequest, parent: Planned, settings: Sett
 
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
     kind = JOB_TYPES[request.type]
-    params = checked(kind.params, request.params, f"{at}params")
+    params = checked(kind.params, request.params, f"{at}params", context={CONTEXT: settings.known_presets})
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:
         raise invalid([FieldError(f"{at}timeout_s", f"may be at most {longest_s:g} for {request.type}")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import (
     AliasChoices,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -22,6 +24,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
+from shared.preset_file import read_presets
+from shared.presets import PRESETS, Preset
 from shared.types import JOB_TYPES
 
 #: Providers that name the region in their address.
@@ -72,6 +76,8 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=25.0, ge=0, le=300)
     cancel_grace_s: float = Field(default=5.0, ge=0.1, le=60)
     timeouts: Annotated[dict[str, float], NoDecode] = {}
+    #: A TOML file of this deployment's own presets; read once, here.
+    presets: Path | None = None
     retention_days: float = Field(default=30.0, gt=0, le=3650)
     ephemeral: bool = False
     secret: SecretStr | None = None
@@ -89,6 +95,8 @@ class Settings(BaseSettings):
     secrets_path: str | None = Field(default=None, pattern=r"^(/[A-Za-z0-9_.-]+)+$")
     #: Set by AWS inside a Lambda function; None everywhere else.
     lambda_function: str | None = Field(default=None, validation_alias=AliasChoices("AWS_LAMBDA_FUNCTION_NAME"))
+
+    _known_presets: Mapping[str, Preset] = PrivateAttr(default=PRESETS)
 
     @field_validator("api_tokens", "cors_origins", "webhook_secret", mode="before")
     @classmethod
@@ -155,6 +163,20 @@ class Settings(BaseSettings):
                 f"({self.lease_margin_s:g} s)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _presets_are_read(self) -> Self:
+        if self.presets is not None:
+            try:
+                self._known_presets = read_presets(self.presets)
+            except ValueError as error:
+                raise ValueError(f"SPOOL_PRESETS: {error}") from None
+        return self
+
+    @property
+    def known_presets(self) -> Mapping[str, Preset]:
+        """The presets that a new job may name: those of Spool, as this deployment changes and completes them."""
+        return self._known_presets
 
     @property
     def s3(self) -> S3Place | None:

@@ -83,7 +83,7 @@ def document(told: Told, preset: Preset, *, title: str | None, engine: str) -> Q
         distribution=_distribution(measured),
         engine=engine,
     )
-    found = findings(report)
+    found = findings(report, preset)
     return report.model_copy(update={"findings": found, "passed": all(one.weight != "problem" for one in found)})
 
 

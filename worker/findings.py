@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shared.presets import PRESETS, Preset
+from shared.presets import Preset
 from shared.types.report import Finding, QualityReport
 
 #: Platforms play what is this near to their target as it is.
@@ -12,9 +12,16 @@ TOLERANCE_LU = 1.0
 _USUAL_RATES = (32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000)
 
 
-def findings(report: QualityReport) -> list[Finding]:
+def findings(report: QualityReport, preset: Preset) -> list[Finding]:
     """All of them, problems first."""
-    found = [*_level(report), *_damage(report), *_stereo(report), *_noise(report), *_silence(report), *_file(report)]
+    found = [
+        *_level(report, preset),
+        *_damage(report),
+        *_stereo(report),
+        *_noise(report),
+        *_silence(report),
+        *_file(report),
+    ]
     return sorted(found, key=lambda one: one.weight != "problem")
 
 
@@ -39,8 +46,8 @@ def _advice(code: str, message: str, at_s: float | None = None) -> Finding:
     return Finding(code=code, weight="advice", message=message, at_s=at_s)
 
 
-def _level(report: QualityReport) -> Iterator[Finding]:
-    preset, loudness, levels = PRESETS[report.preset.name], report.loudness, report.levels
+def _level(report: QualityReport, preset: Preset) -> Iterator[Finding]:
+    loudness, levels = report.loudness, report.levels
     if loudness.integrated_lufs is None or levels.sample_peak_dbfs is None:
         yield _problem(
             "silent", "There is nothing to hear: check that the right track or microphone was recorded, and export it."

@@ -22,7 +22,7 @@ export async function loadTypes() {
 export function createCard(then) {
   const { sending, error } = form;
   const params = state.types?.ingest.params;
-  const presets = params?.properties.preset.oneOf ?? [];
+  const presets = params?.properties.preset.oneOf.filter((one) => one.const) ?? [];
   const formats = params?.$defs.OutputSpec.properties.format.enum ?? [];
   return html`<form class="card create" aria-label="New job" @submit=${(event) => paste(event, then)}>
     <label class="drop ${form.over ? "over" : ""}" @dragover=${(event) => hover(event, true)} @dragleave=${(event) => hover(event, false)} @drop=${(event) => drop(event, then)}>

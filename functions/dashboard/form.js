@@ -24,7 +24,8 @@ export function plain(schema, root) {
 /** The values that a field can take by name, or null. */
 function choices({ enum: values, oneOf }) {
   if (values) return values.map((value) => [value, String(value)]);
-  return oneOf?.every((one) => "const" in one) ? oneOf.map((one) => [one.const, one.title ?? String(one.const)]) : null;
+  const named = oneOf?.flatMap((one) => ("const" in one ? [[one.const, one.title ?? String(one.const)]] : []));
+  return named?.length ? named : null;
 }
 
 /** The kinds of object that a union offers, by the value of the property that tells them apart; or null. */
@@ -78,6 +79,7 @@ function field(schema, value, form, path, place, required) {
 
 function input(schema, value, form, path, { id, told, error, required }) {
   const named = choices(schema);
+  if (value?.title) named?.push([value, value.title]);
   const invalid = error ? "true" : nothing;
   if (named) {
     const chosen = value ?? schema.default;

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.errors import FieldError
 from shared.job import Phase
+from shared.presets import own_preset
 
 Format = Literal["mp3", "m4a", "opus", "flac", "wav", "mp4"]
 LOSSY: frozenset[str] = frozenset({"mp3", "m4a", "opus", "mp4"})
@@ -29,6 +30,15 @@ class Params(BaseModel):
     """Parameters of a job: unknown fields are errors, numbers carry their unit in the name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    @model_validator(mode="after")
+    def _keeps_its_presets(self) -> Self:
+        """A job keeps the presets it was made with, also where a deployment's own stands behind a default."""
+        for name in type(self).model_fields.keys() - self.model_fields_set:
+            value = getattr(self, name)
+            if own_preset(value) or (isinstance(value, Params) and value.model_fields_set):
+                self.model_fields_set.add(name)
+        return self
 
 
 class Misplaced(ValueError):

@@ -36,7 +36,9 @@ class CollectParams(JobParams):
     )
     max_pages: int = Field(default=10, ge=1, le=50, description="Linked pages that are followed from one page.")
     again: bool = Field(default=False, description="Take what was taken before, too.")
-    ingest: Mastering = Field(default=Mastering(), description="What to make of each recording: parameters of ingest.")
+    ingest: Mastering = Field(
+        default={}, validate_default=True, description="What to make of each recording: parameters of ingest."
+    )
 
     @property
     def sources(self) -> dict[str, str]:

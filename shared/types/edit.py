@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from shared.errors import FieldError
-from shared.presets import PRESETS
+from shared.presets import ChosenPreset
 from shared.text import plain
 from shared.types.base import JobParams, Misplaced, OutputSpec, Params, Source
 from shared.types.edits import (
@@ -19,6 +19,7 @@ from shared.types.edits import (
     Edit,
     Entry,
     Fade,
+    Framing,
     Gain,
     Join,
     Keep,
@@ -28,10 +29,8 @@ from shared.types.edits import (
     Speed,
     Trim,
 )
+from shared.types.framing import Size, outside, size_after
 
-_PRESETS: list[JsonValue] = [
-    {"const": one.name, "title": f"{one.title}, {one.target_lufs:g} LUFS"} for one in PRESETS.values()
-]
 MOST_ENTRIES, MOST_FILES = 200, 16
 #: What the waveform is called among the outputs.
 PEAKS = "peaks.json"
@@ -70,15 +69,8 @@ class EditParams(JobParams):
     outputs: tuple[OutputSpec, ...] = Field(
         default=(), max_length=8, description="Files to make; an MP3 for sound, an MP4 for video when left out."
     )
-    preset: str | None = Field(
-        default=None,
-        description="Loudness target by name; the loudness stays as the edits leave it when left out.",
-        json_schema_extra={
-            "anyOf": [
-                *_PRESETS,
-                {"type": "null"},
-            ]
-        },
+    preset: ChosenPreset | None = Field(
+        default=None, description="Loudness target by name; the loudness stays as the edits leave it when left out."
     )
     target_lufs: Annotated[float, Field(ge=-40, le=-5)] | None = Field(
         default=None, description="Integrated loudness in LUFS, instead of the preset's."
@@ -92,13 +84,6 @@ class EditParams(JobParams):
     artist: Annotated[str, Field(max_length=200), AfterValidator(plain)] | None = Field(
         default=None, description="Artist or show written into the files."
     )
-
-    @field_validator("preset")
-    @classmethod
-    def _preset_exists(cls, value: str | None) -> str | None:
-        if value is not None and value not in PRESETS:
-            raise ValueError(f"there is no preset {value!r}; choose one of {', '.join(PRESETS)}")
-        return value
 
     @model_validator(mode="after")
     def _whole_list_makes_sense(self) -> Self:
@@ -121,7 +106,7 @@ class EditParams(JobParams):
     @property
     def loudness(self) -> tuple[float, float] | None:
         """The loudness (LUFS) and the ceiling (dBTP) asked for; None leaves the loudness as it is."""
-        preset = PRESETS.get(self.preset or "")
+        preset = self.preset
         target_lufs = preset.target_lufs if preset and self.target_lufs is None else self.target_lufs
         if target_lufs is None:
             return None
@@ -154,6 +139,8 @@ class _Walk:
 
     params: EditParams
     longest_s: dict[str, float] = field(default_factory=dict)
+    #: What is known of a picture's size once an entry said it; of the whole under the empty name.
+    sizes: dict[str, Size] = field(default_factory=dict)
     joined_at: int | None = None
     whole_s: float = LONGEST_S
 
@@ -170,6 +157,8 @@ class _Walk:
                 name = entry.on or next(iter(self.longest_s), "")
                 length_s = self.whole_s if self.joined_at is not None else self.longest_s.get(name, LONGEST_S)
                 yield from beyond(entry, at, length_s, "what is left")
+                if isinstance(entry, Framing):
+                    yield from self._framed(entry, at, "" if self.joined_at is not None else name)
                 left_s = _left_s(entry, length_s)
                 if left_s <= 0:
                     yield FieldError(at, "leaves nothing; keep at least a part")
@@ -183,6 +172,16 @@ class _Walk:
             yield FieldError("edits", f"hold more than {2 * MOST_RANGES} ranges; make two jobs of them")
         if sum(isinstance(entry, RemoveSilence) for entry in self.params.edits) > MOST_FILES:
             yield FieldError("edits", f"remove silence more than {MOST_FILES} times; once per file is enough")
+
+    def _framed(self, entry: Framing, at: str, name: str) -> Iterator[FieldError]:
+        if self.params.outputs and not any(spec.format == "mp4" for spec in self.params.outputs):
+            yield FieldError(at, "changes the picture, and no output shows one; ask for an mp4, or leave it out")
+        size = self.sizes.get(name)
+        if size is not None:
+            yield from outside(entry, at, size)
+        made = size_after(entry, size)
+        if made is not None:
+            self.sizes[name] = made
 
     def _misnamed(self, entry: Entry) -> str | None:
         if self.joined_at is not None:
@@ -212,6 +211,8 @@ class _Walk:
         for place, file in enumerate(self.params.files):
             if file.name not in order:
                 yield FieldError(f"files.{place}.name", f"{file.name!r} is not in the order of edits.{number}")
+        if order[0] in self.sizes:
+            self.sizes[""] = self.sizes[order[0]]  # the first picture's size is the whole's
         self.whole_s = sum(self.longest_s.get(name, 0.0) for name in order) - (len(order) - 1) * entry.crossfade_s
 
     def _names(self) -> str:

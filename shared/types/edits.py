@@ -18,6 +18,11 @@ MOST_RANGES = 500
 #: What a file is called in an edit list.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 Position = Annotated[float, Field(ge=0, le=LONGEST_S)]
+#: Sides and places of a video's picture are even: its colours have half of its width and height.
+SHORTEST_PX, LONGEST_PX = 16, 4096
+Side = Annotated[int, Field(ge=SHORTEST_PX, le=LONGEST_PX, multiple_of=2)]
+Extent = Annotated[int, Field(ge=SHORTEST_PX, le=16_384, multiple_of=2)]
+Place = Annotated[int, Field(ge=0, le=16_384, multiple_of=2)]
 
 
 class Entry(Params):
@@ -205,6 +210,69 @@ class Channels(Entry):
     )
 
 
+class Crop(Entry):
+    """Keep a rectangle of the picture."""
+
+    op: Literal["crop"]
+    width: Extent | None = Field(default=None, description="Of the rectangle, in pixels.")
+    height: Extent | None = Field(default=None, description="Of the rectangle, in pixels.")
+    aspect: str | None = Field(
+        default=None,
+        pattern=r"^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$",
+        description="Instead of width and height: the largest rectangle of this shape, such as 9:16.",
+    )
+    x: Place | None = Field(default=None, description="Its left edge, in pixels; in the middle when left out.")
+    y: Place | None = Field(default=None, description="Its upper edge, in pixels; in the middle when left out.")
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> Self:
+        sides = (self.width is not None) + (self.height is not None)
+        if sides != (2 if self.aspect is None else 0):
+            raise ValueError("a crop needs width and height, or an aspect instead of both")
+        return self
+
+
+class Scale(Entry):
+    """Give the picture another size."""
+
+    op: Literal["scale"]
+    width: Side | None = Field(default=None, description="In pixels; follows from the height when left out.")
+    height: Side | None = Field(default=None, description="In pixels; follows from the width when left out.")
+    fit: Literal["contain", "pad", "cover", "exact"] = Field(
+        default="contain",
+        description=(
+            "`contain`: the whole picture, within width and height. The others make exactly width by height: `pad` "
+            "with black where the shape differs, `cover` without what is beyond, `exact` stretched."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> Self:
+        if self.width is None and self.height is None:
+            raise ValueError("needs a width, a height, or both")
+        if self.fit != "contain" and (self.width is None or self.height is None):
+            raise ValueError(f"fit {self.fit!r} needs both width and height")
+        return self
+
+
+class Rotate(Entry):
+    """Turn the picture, mirror it, or both: it is mirrored as it is seen then."""
+
+    op: Literal["rotate"]
+    degrees: Literal[90, 180, 270] | None = Field(default=None, description="Clockwise.")
+    flip: Literal["horizontal", "vertical"] | None = Field(
+        default=None, description="`horizontal` exchanges left and right, `vertical` upper and lower."
+    )
+
+    @model_validator(mode="after")
+    def _turns(self) -> Self:
+        if self.degrees is None and self.flip is None:
+            raise ValueError("needs degrees, flip or both")
+        return self
+
+
+#: The entries that change nothing but the picture.
+Framing = Crop | Scale | Rotate
 Edit = Annotated[
     Trim
     | Cut
@@ -219,7 +287,10 @@ Edit = Annotated[
     | Compress
     | Speed
     | Pad
-    | Channels,
+    | Channels
+    | Crop
+    | Scale
+    | Rotate,
     Field(discriminator="op"),
 ]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from shared.errors import FieldError
-from shared.presets import PRESET_CHOICE, one_preset
+from shared.presets import ChosenPreset, written
 from shared.types.base import Member, Misplaced
 from shared.types.render import MOST_TRACKS, Bed, Clip, RenderParams, Sting, Track
 
@@ -25,7 +25,7 @@ CHECKING, MASTERING, MIXING_A_TRACK = 1.0, 20.0, 10.0
 class EpisodeTrack(Track):
     """One track of the show, and what it is mastered to before it is mixed."""
 
-    preset: Annotated[str, AfterValidator(one_preset), Field(json_schema_extra=PRESET_CHOICE)] | None = Field(
+    preset: ChosenPreset | None = Field(
         default=None,
         description="Master it to this preset's loudness first; a voice to `podcast` when left out, music and effects "
         "as they are recorded.",
@@ -34,7 +34,7 @@ class EpisodeTrack(Track):
     @property
     def mastering(self) -> dict[str, Any] | None:
         """What of `ingest` says how loud it becomes; None for a track that is mixed as it is recorded."""
-        preset = self.preset or (VOICE if self.role == "speech" else None)
+        preset = written(self.preset) if self.preset else VOICE if self.role == "speech" else None
         if self.loudness_lufs is not None:
             return {"preset": preset or VOICE, "target_lufs": self.loudness_lufs}
         return None if preset is None else {"preset": preset}

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from shared.presets import PRESET_CHOICE, one_preset
+from shared.presets import ChosenPreset
 from shared.text import plain
 from shared.types.base import JobParams, OutputSpec, Params, Source
 
@@ -14,9 +14,7 @@ from shared.types.base import JobParams, OutputSpec, Params, Source
 class Mastering(Params):
     """What finished files to make of a recording."""
 
-    preset: Annotated[str, AfterValidator(one_preset)] = Field(
-        default="podcast", description="Loudness target by name.", json_schema_extra=PRESET_CHOICE
-    )
+    preset: ChosenPreset = Field(default="podcast", validate_default=True, description="Loudness target by name.")
     target_lufs: Annotated[float, Field(ge=-40, le=-5)] | None = Field(
         default=None, description="Integrated loudness in LUFS, instead of the preset's."
     )

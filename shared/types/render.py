@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from shared.errors import FieldError
-from shared.presets import PRESET_CHOICE, one_preset
+from shared.presets import ChosenPreset
 from shared.text import plain
 from shared.types.base import JobParams, Misplaced, OutputSpec, Params, Source
 from shared.types.edits import LONGEST_S, Name, Position
@@ -147,9 +147,7 @@ class RenderParams(JobParams):
     ducking: Ducking = Field(default_factory=Ducking, description="How music goes down under speech.")
     intro: Sting | None = Field(default=None, description="What the programme begins with.")
     outro: Sting | None = Field(default=None, description="What the programme ends with.")
-    preset: Annotated[str, AfterValidator(one_preset)] = Field(
-        default="podcast", description="Loudness target by name.", json_schema_extra=PRESET_CHOICE
-    )
+    preset: ChosenPreset = Field(default="podcast", validate_default=True, description="Loudness target by name.")
     target_lufs: Annotated[float, Field(ge=-40, le=-5)] | None = Field(
         default=None, description="Integrated loudness of the mix in LUFS, instead of the preset's."
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from shared.presets import PRESET_CHOICE, one_preset
+from shared.presets import ChosenPreset
 from shared.text import plain
 from shared.types.base import JobParams, Source
 
@@ -15,8 +15,8 @@ class ReportParams(JobParams):
     """A recording to look at, and what it is meant for."""
 
     source: Source
-    preset: Annotated[str, AfterValidator(one_preset)] = Field(
-        default="podcast", description="What the recording is judged against.", json_schema_extra=PRESET_CHOICE
+    preset: ChosenPreset = Field(
+        default="podcast", validate_default=True, description="What the recording is judged against."
     )
     track: int = Field(default=1, ge=1, le=16, description="Which of the sound tracks is measured; 1 is the first.")
     title: Annotated[str, Field(max_length=200), AfterValidator(plain)] | None = Field(

@@ -154,6 +154,21 @@ def test_the_form_makes_every_part_of_the_request(operator, queue):
     assert (job["priority"], job["tags"]) == (7, ["show", "raw"])
 
 
+def test_a_preset_in_numbers_stays_chosen_until_another_is(operator, queue):
+    """A job of a deployment's own preset tried again: the form shows its title, and keeps its numbers."""
+    house = {"name": "house", "title": "Our show", "target_lufs": -17, "ceiling_dbtp": -1.5}
+    first = queue.submit(params={"source": "https://example.org/talk.mp3", "preset": house})
+    for chosen, sent in ((None, house), ("YouTube, -14 LUFS", "youtube")):
+        page = operator.open(f"/dashboard#/new?from={first['id']}")
+        preset = field(page, "Preset")
+        expect(preset.locator("option:checked")).to_have_text("Our show")
+        if chosen:
+            preset.select_option(label=chosen)
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(page.locator("h1")).to_have_text(re.compile("talk.mp3"))
+        assert queue.jobs()[0]["params"]["preset"] == sent
+
+
 def test_an_error_stands_beside_its_field(operator, queue):
     """What the server refuses is said at the field that it names, deep in a list too, and is gone when it is mended."""
     operator.expected = ["422"]

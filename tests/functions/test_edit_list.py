@@ -84,6 +84,29 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a ceiling for no target": (one(ceiling_dbtp=-1), "ceiling_dbtp", "needs a preset or target_lufs"),
     "a title with a line break in it": (one(title="a\nb"), "title", ""),
     "unknown preset": (one(preset="podcats"), "preset", "there is no preset 'podcats'"),
+    "a crop of no size": (one({"op": "crop"}), "edits.0", "needs width and height, or an aspect"),
+    "a crop of half a size": (one({"op": "crop", "width": 64}), "edits.0", "needs width and height"),
+    "a crop of two sizes": (one({"op": "crop", "width": 64, "height": 64, "aspect": "1:1"}), "edits.0", "instead"),
+    "an odd crop": (one({"op": "crop", "width": 63, "height": 64}), "edits.0.width", "multiple of 2"),
+    "a crop at an odd place": (one({"op": "crop", "aspect": "1:1", "x": 3}), "edits.0.x", "multiple of 2"),
+    "a shape that is none": (one({"op": "crop", "aspect": "16:0"}), "edits.0.aspect", "pattern"),
+    "a crop beyond a crop": (
+        one({"op": "crop", "width": 64, "height": 64}, TRIM, {"op": "crop", "width": 32, "height": 66}),
+        "edits.2.height", "is 66, and the picture at this point has 64 x 64 pixels",
+    ),
+    "a crop beyond a join": (
+        two({"op": "scale", "on": "b", "width": 64, "height": 48, "fit": "pad"}, JOIN | {"order": ["b", "a"]},
+            {"op": "rotate", "degrees": 90}, {"op": "crop", "width": 50, "height": 64}),
+        "edits.3.width", "has 48 x 64 pixels",
+    ),
+    "a scale to nothing": (one({"op": "scale"}), "edits.0", "needs a width, a height, or both"),
+    "half a size to fill": (one({"op": "scale", "width": 64, "fit": "cover"}), "edits.0", "needs both"),
+    "a scale too large": (one({"op": "scale", "width": 4098}), "edits.0.width", "less than or equal to 4096"),
+    "a turn of nothing": (one({"op": "rotate"}), "edits.0", "needs degrees, flip or both"),
+    "a turn by any angle": (one({"op": "rotate", "degrees": 45}), "edits.0.degrees", "should be 90, 180 or 270"),
+    "a picture that nobody sees": (
+        one({"op": "rotate", "degrees": 90}, outputs=[{"format": "mp3"}]), "edits.0", "no output shows one",
+    ),
     "too many entries": (one(*[{"op": "gain", "db": 1}] * 201), "edits", "at most 200"),
     "too many ranges": (
         one(*[{"op": "cut", "ranges": [span(n, n + 0.5) for n in range(500)]}] * 3), "edits", "more than 1000 ranges",
@@ -114,13 +137,16 @@ def test_every_kind_of_entry_can_be_queued(api):
         {"op": "compress", "on": "a", "amount": "light"},
         {"op": "channels", "on": "b", "to": "mono"},
         {"op": "remove_silence", "on": "a", "below_dbfs": -45, "at_least_s": 1, "leave_s": 0.4},
+        {"op": "crop", "on": "a", "aspect": "9:16", "y": 0},
+        {"op": "scale", "on": "b", "width": 640, "height": 360, "fit": "pad"},
         {"op": "join", "order": ["b", "a", "b"], "crossfade_s": 0.5},
+        {"op": "rotate", "degrees": 180, "flip": "vertical"},
         {"op": "gain", "db": -3, "from_s": 1, "to_s": 2},
         {"op": "speed", "factor": 1.1},
         {"op": "pad", "after_s": 1},
         {"op": "fade", "in_s": 1, "out_s": 2, "curve": "smooth"},
         preset="podcast",
-        outputs=[{"format": "mp3"}, {"format": "wav"}],
+        outputs=[{"format": "mp4"}, {"format": "wav"}],
     )
     answer = api.http.post("/api/jobs", json={"type": "edit", "params": params})
     assert answer.status_code == 201, answer.text

@@ -38,14 +38,20 @@ class Picture:
     uncut: Span | None = None
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
+    @property
     def seconds(self) -> float:
         """Its length."""
         return float(self.frames / self.fps)
 
-    def through(self, filters: str, *, frames: int | None = None) -> Picture:
-        """Behind filters; `frames` tells how many come out where that changes."""
+    def through(self, filters: str, *, frames: int | None = None, size: tuple[int, int] | None = None) -> Picture:
+        """Behind filters; `frames` and `size` tell what comes out where that changes."""
+        width, height = size or self.size
         frames = self.frames if frames is None else frames
-        return replace(self, node=_Through(self.node, filters), frames=frames, uncut=None)
+        return replace(self, node=_Through(self.node, filters), frames=frames, width=width, height=height, uncut=None)
 
     def pieces(self, parts: Sequence[tuple[int, int]]) -> Picture:
         """Only these stretches, each from its first frame up to, and without, its last."""
@@ -66,7 +72,7 @@ class Picture:
         size = f"{other.width}:{other.height}"
         fitted = f"scale={size}:force_original_aspect_ratio=decrease,pad={size}:-1:-1,setsar=1,format=yuv420p"
         if self.fps == other.fps:
-            return replace(self.through(fitted), width=other.width, height=other.height)
+            return self.through(fitted, size=other.size)
         moved = replace(self, fps=other.fps, width=other.width, height=other.height)
         return moved.exactly(round(self.frames * other.fps / self.fps), fitted)
 

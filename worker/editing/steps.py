@@ -11,8 +11,10 @@ import numpy as np
 from shared.errors import FieldError, JobFailure
 from shared.types import edits
 from shared.types.edit import EditParams, beyond
+from shared.types.framing import outside
 from worker.editing import picture as pictures
 from worker.editing import sound as sounds
+from worker.editing.framing import framed
 from worker.editing.picture import Picture
 from worker.editing.sound import Piece, Sound
 from worker.loudness import silences
@@ -90,6 +92,8 @@ class Steps:
                 else:
                     self.takes[name] = take
             said: dict[str, Any] = {"op": entry.op, "duration_s": round(take.seconds, 6)}
+            if isinstance(entry, edits.Framing) and take.picture is not None:
+                said |= {"width": take.picture.width, "height": take.picture.height}
             self.record.append(said if cut is None else said | {"cut": cut})
         return whole or next(iter(self.takes.values()))
 
@@ -105,6 +109,10 @@ class Steps:
     def _check(self, entry: edits.Entry, at: str, take: Take) -> None:
         what = f"the file {take.name!r}" if len(self.params.files) > 1 and take.name else "the recording"
         wrong = next(beyond(entry, at, take.seconds, f"{what} at this point", slack_s=take.moment_s / 2), None)
+        if isinstance(entry, edits.Framing):
+            if take.picture is None:
+                raise JobFailure("bad_input.no_video", f"{at} changes a picture, and {what} has none; leave it out.")
+            wrong = next(outside(entry, at, take.picture.size), None)
         if wrong is not None:
             raise _beyond(wrong)
         needed = _OPTIONAL.get(type(entry))
@@ -130,6 +138,9 @@ class Steps:
                 made = _faster(entry, take)
             case edits.Pad():
                 made = _padded(entry, take)
+            case edits.Crop() | edits.Scale() | edits.Rotate():
+                assert take.picture is not None
+                made = replace(take, picture=framed(entry, take.picture))
             case _:
                 made = replace(take, sound=_filtered(entry, take.sound))
         return made

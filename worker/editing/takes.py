@@ -22,7 +22,7 @@ from worker.editing.state import EditState
 from worker.editing.steps import Take, predicted_s
 from worker.examine import damage, plays_everywhere, sound_track
 from worker.loudness import Measured
-from worker.probe import AudioStream, Media, VideoStream
+from worker.probe import AudioStream, Media
 from worker.run import Run
 from worker.wav import read_header
 
@@ -105,15 +105,10 @@ def _picture(run: Run, state: EditState, source: str) -> Picture | None:
         path,
         video.index,
         fps=fps,
-        size=_upright(video),
+        size=video.shown,
         frames=max(1, frames),
         keys=found.keys if found and copyable else frozenset(),
     )
-
-
-def _upright(video: VideoStream) -> tuple[int, int]:
-    """Its size as it is shown: ffmpeg turns what a camera held upright."""
-    return (video.height, video.width) if video.rotation in (90, 270) else (video.width, video.height)
 
 
 def _tells_its_length(media: Media, audio: AudioStream) -> bool:

@@ -88,7 +88,7 @@ def result(state: EditState) -> tuple[dict[str, Any], tuple[Output, ...]]:
         "sources": [_source_facts(state, name, source) for name, source in state.params.named.items()],
         "edits": state.record,
         "duration_s": round(state.before.seconds, 6),
-        "preset": state.params.preset,
+        "preset": state.params.preset and state.params.preset.name,
         "target_lufs": asked and asked[0],
         "ceiling_dbtp": asked and asked[1],
         "before": state.before.facts(),

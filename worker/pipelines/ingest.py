@@ -12,7 +12,6 @@ from typing import Any
 
 from shared.errors import JobFailure
 from shared.job import Output
-from shared.presets import PRESETS
 from shared.types import IngestParams, OutputSpec
 from worker.delivery import Delivery, Master, Source
 from worker.encoders import Encoding, encoding, mix_for
@@ -48,7 +47,7 @@ class IngestState:
 def begin(run: Run) -> IngestState:
     """Read the parameters, and make the folder in which the source lies alone."""
     params = IngestParams.model_validate(run.job.params)
-    preset = PRESETS[params.preset]
+    preset = params.preset
     return IngestState(
         params=params,
         target_lufs=preset.target_lufs if params.target_lufs is None else params.target_lufs,
@@ -141,7 +140,7 @@ def result(state: IngestState) -> tuple[dict[str, Any], tuple[Output, ...]]:
             "tracks": len(state.media.audio),
             "video": state.video is not None,
         },
-        "preset": state.params.preset,
+        "preset": state.params.preset.name,
         "target_lufs": state.target_lufs,
         "ceiling_dbtp": state.ceiling_dbtp,
         "before": state.before.facts(),

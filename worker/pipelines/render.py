@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 
 from shared.errors import JobFailure
 from shared.job import Output
-from shared.presets import PRESETS
 from shared.types import RenderParams
 from shared.types.render import PEAKS
 from worker.ffmpeg import BITEXACT
@@ -37,7 +36,7 @@ _MOST_BYTES = 16e9
 def begin(run: Run) -> RenderState:
     """Read the parameters, and give every source that is heard or seen a folder in which it lies alone."""
     params = RenderParams.model_validate(run.job.params)
-    preset = PRESETS[params.preset]
+    preset = params.preset
     wanted = [clip.source for clip in heard(params).values()] + ([params.cover] if params.cover else [])
     return RenderState(
         params=params,
@@ -127,7 +126,7 @@ def result(state: RenderState) -> tuple[dict[str, Any], tuple[Output, ...]]:
         "show_ends_s": round(timeline.show_ends / timeline.rate, 6),
         "speech_s": round(state.spoken_s, 1),
         "chapters": [{"start_s": one.start_ms / 1000, "title": one.title} for one in state.chapters],
-        "preset": state.params.preset,
+        "preset": state.params.preset.name,
         "target_lufs": state.target_lufs,
         "ceiling_dbtp": state.ceiling_dbtp,
         "before": state.before.facts(),

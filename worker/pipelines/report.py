@@ -12,7 +12,6 @@ from typing import Any
 
 from shared.errors import JobFailure
 from shared.job import Output
-from shared.presets import PRESETS
 from shared.types.report import QualityReport, ReportParams
 from worker.document import Told, document
 from worker.examine import native_mix, refuse_too_long, sound_track
@@ -74,7 +73,7 @@ def analyze(run: Run, state: ReportState) -> None:
             "bad_input.corrupt", "No sound could be decoded from the track; export the recording again and upload that."
         )
     told = Told(run.job.name or state.params.source, state.sha256, media, audio, measured, quality)
-    state.report = document(told, PRESETS[state.params.preset], title=state.params.title, engine=run.engine.version)
+    state.report = document(told, state.params.preset, title=state.params.title, engine=run.engine.version)
     _write(run, state, measured)
     for one in state.report.findings:
         run.report.log("warn" if one.weight == "problem" else "info", one.message)
