@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from functions.call import checked
+from functions.call import Call, checked
 from functions.models import MAX_JOBS_PER_REQUEST, ChildRequest, JobRequest
 from functions.problems import invalid
 from shared.errors import Conflict, FieldError
 from shared.job import MAX_DEPTH, NewJob, new_id
+from shared.parameters import ProgramParams
 from shared.settings import Settings
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import Asset, JobStore
-from shared.types import JOB_TYPES, is_url
+from shared.types import JobParams, JobType, is_url
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A job to be made, where in the request it stands (`""` or `children.0.`), and what it reads, by field."""
+    """A job to be made, where in the request it stands (`""` or `children.0.`), and its parameters."""
 
     job: NewJob
     at: str
-    sources: dict[str, str]
+    params: JobParams
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What it reads, by field."""
+        return self.params.sources
+
+
+def idempotency_key(call: Call[Any, Any]) -> str | None:
+    """The header of that name. Raises `Invalid`."""
+    key = call.request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise invalid([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+    return key
 
 
 def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
     """The job, then its descendants, each after its parent. Raises `Invalid`."""
-    if wrong := list(_misplaced(request)):
+    if wrong := list(_misplaced(request, settings)):
         raise invalid(wrong)
     root = _planned(request, settings, caller, "")
     job = replace(root.job, run_at=None if request.run_at is None else ms(request.run_at))
@@ -62,6 +80,19 @@ def ready_assets(planned: list[Planned], store: JobStore, storage: StorageAdapte
         for path, source in reversed(one.sources.items())
         if not is_url(source)
     }
+    ready = ready_uploads(wanted, store, storage, caller)
+    if large := [
+        FieldError(f"{one.at}params.{fault.field}", fault.message)
+        for one in planned
+        if isinstance(one.params, ProgramParams)
+        for fault in one.params.oversized({asset_id: asset.size_bytes for asset_id, asset in ready.items()})
+    ]:
+        raise invalid(large)
+    return ready
+
+
+def ready_uploads(wanted: Mapping[str, str], store: JobStore, storage: StorageAdapter, caller: str) -> dict[str, Asset]:
+    """The uploads by id, each the caller's and complete; `wanted` says which field of the request names it."""
     known = store.assets(list(wanted))
     ready = {}
     for asset_id, path in wanted.items():
@@ -95,9 +126,9 @@ def completed(asset: Asset, store: JobStore, storage: StorageAdapter) -> Asset:
     return store.asset_ready(asset.id, sha256=stored.sha256)
 
 
-def _misplaced(request: JobRequest) -> Iterator[FieldError]:
+def _misplaced(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
     """Fields that only children have, or that children have not."""
-    if request.run_at is not None and not JOB_TYPES[request.type].stages:
+    if request.run_at is not None and not _kind(request.type, settings, "").stages:
         yield FieldError("run_at", f"is for jobs that work themselves; a {request.type} begins with its first child")
     if request.parent_id is None:
         for name in ("phase", "child_key"):
@@ -108,6 +139,17 @@ def _misplaced(request: JobRequest) -> Iterator[FieldError]:
             yield FieldError("run_at", "is not for children, which start when their phase opens; leave it out")
         if request.children:
             yield FieldError("children", "cannot come with a job that joins a parent; post them one by one")
+
+
+def _kind(name: str, settings: Settings, at: str) -> JobType:
+    """The type a job can be made of here. Raises `Invalid`."""
+    kind = settings.job_types.get(name)
+    if kind is None:
+        sentence = f"there is no program {name!r} here; GET /api/job-types lists those that are registered"
+        raise invalid([FieldError(f"{at}type", sentence)])
+    if kind.kind == "agent":
+        raise invalid([FieldError(f"{at}type", f"{name} talks in sessions; begin one with POST /api/sessions")])
+    return kind
 
 
 def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Settings, depth: int) -> Iterator[Planned]:
@@ -126,7 +168,7 @@ def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Setti
 
 
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
-    kind = JOB_TYPES[request.type]
+    kind = _kind(request.type, settings, at)
     params = checked(kind.params, request.params, f"{at}params")
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:
@@ -144,4 +186,4 @@ def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str
         webhook_url=request.webhook_url,
         caller=caller,
     )
-    return Planned(job, at, params.sources)
+    return Planned(job, at, params)

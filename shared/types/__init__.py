@@ -50,6 +50,8 @@ class JobType:
     stall_s: float
     max_failures: int = 2
     on_child_failure: Literal["fail", "continue"] = "fail"
+    #: Programs that an operator registered; a turn of an `agent` is made by its session and not by POST /api/jobs.
+    kind: Literal["built_in", "workflow", "agent"] = "built_in"
     #: The JSON files it makes, each with the model whose schema is published.
     documents: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     #: Only who may do everything may queue it.
