@@ -21,10 +21,10 @@ import subprocess  # noqa: TID251 - this is the file that starts processes
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from shared.crash import around
@@ -35,6 +35,10 @@ from worker.stop import Reason, Stop
 
 clock = launcher.clock
 GIB = 1 << 30
+#: Where programs are looked for.
+PATH = "/usr/local/bin:/usr/bin:/bin"
+#: No variables but the bare ones.
+NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Child:
         stdin: bool,
         stdout: bool,
         pass_fds: Sequence[int],
+        env: Mapping[str, str],
         mark: str,
         stop: Stop,
         grace_s: float,
@@ -108,12 +113,7 @@ class Child:
                     stderr=subprocess.DEVNULL,
                     cwd=cwd,
                     # Nothing of the worker's own environment: it holds the keys of the database and the storage.
-                    env={
-                        "PATH": "/usr/local/bin:/usr/bin:/bin",
-                        "LANG": "C.UTF-8",
-                        "HOME": str(cwd),
-                        "TMPDIR": str(cwd),
-                    },
+                    env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(cwd), "TMPDIR": str(cwd), **env},
                     pass_fds=(control, status_write, *pass_fds),
                     start_new_session=True,
                 )
@@ -299,10 +299,11 @@ class Processes:
         stdin: bool = False,
         stdout: bool = False,
         pass_fds: Sequence[int] = (),
+        env: Mapping[str, str] = NO_MORE,
     ) -> Child:
         """Start a program with pipes to its stdin and stdout where asked for; what it says on stderr is kept, bounded.
 
-        It sees a bare environment. Raises `Stopped`, `JobFailure` (`tool.missing`), or `OSError`.
+        It sees a bare environment and `env`. Raises `Stopped`, `JobFailure` (`tool.missing`), or `OSError`.
         """
         self._stop.check()
         if self._closed:
@@ -314,6 +315,7 @@ class Processes:
             stdin=stdin,
             stdout=stdout,
             pass_fds=pass_fds,
+            env=env,
             mark=f"{self._mark}.{next(self._numbers)}",
             stop=self._stop,
             grace_s=self._grace_s,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from shared.types.agent import AgentParams
 from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
 from shared.types.collect import CollectParams
 from shared.types.edit import EditParams
@@ -21,6 +22,7 @@ from shared.types.thumbnail import ThumbnailParams
 __all__ = [
     "JOB_TYPES",
     "LOSSY",
+    "AgentParams",
     "CollectParams",
     "EditParams",
     "FlowParams",

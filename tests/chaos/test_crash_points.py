@@ -52,6 +52,7 @@ PRIVATE = {
     "worker/folders.py: fault: trial.unlink": "in the worker's folder, which goes as a whole",
     "worker/fetch.py: _save: part.replace": "in the attempt's folder, which goes as a whole",
     "worker/fetch.py: _save: part.unlink": "in the attempt's folder, which goes as a whole",
+    "worker/pipelines/agent.py: converse: folder.mkdir": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/edit.py: edit: parts.mkdir": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/edit.py: edit: shutil.rmtree": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/render.py: mix: parts.mkdir": "in the attempt's folder, which goes as a whole",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from shared.programs import Program
+from worker.pipelines.agent import agent_pipeline
 from worker.pipelines.collect import COLLECT
 from worker.pipelines.edit import EDIT
 from worker.pipelines.ingest import INGEST
@@ -16,3 +19,8 @@ from worker.run import Pipeline
 PIPELINES: dict[str, Pipeline[Any]] = {
     pipeline.type: pipeline for pipeline in (INGEST, EDIT, RENDER, COLLECT, REPORT, THUMBNAIL, MAINTENANCE)
 }
+
+
+def pipelines(programs: Mapping[str, Program]) -> dict[str, Pipeline[Any]]:
+    """The built-in types, and the programs that are on this machine."""
+    return PIPELINES | {name: agent_pipeline(program) for name, program in programs.items() if program.kind == "agent"}
