@@ -16,11 +16,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shared.errors import ConfigurationError
-from shared.parameters import Parameter, params_model
+from shared.parameters import Parameter, ProgramParams, params_model
 from shared.text import cleaned
 from shared.types import JobType
 from shared.types.agent import AgentParams
-from shared.types.base import JobParams
 from shared.types.faults import field_errors
 
 Kind = Literal["agent", "workflow"]
@@ -48,6 +47,9 @@ class _Registered(BaseModel):
     stall_s: float = Field(default=120.0, gt=0, le=86_400)
     max_failures: int = Field(default=2, ge=1, le=10)
     memory_gb: float | None = Field(default=None, gt=0, le=10_000)
+    instances: int = Field(default=1, ge=1, le=64)
+    start_s: float = Field(default=300.0, gt=0, le=3600)
+    cancel_s: float = Field(default=5.0, ge=0, le=300)
 
     @field_validator("inherit", "environment")
     @classmethod
@@ -75,6 +77,13 @@ class _Registered(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _agents_are_not_kept_running(self) -> Self:
+        for name in ("instances", "start_s", "cancel_s"):
+            if self.kind == "agent" and name in self.model_fields_set:
+                raise ValueError(f"{name} is for a workflow, which is kept running; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _stalls_before_it_is_late(self) -> Self:
         if self.stall_s > self.timeout_s:
             raise ValueError(f"stall_s is {self.stall_s:g} but must be at most timeout_s, which is {self.timeout_s:g}")
@@ -96,11 +105,16 @@ class Program:
     environment: Mapping[str, str]
     inherit: tuple[str, ...]
     #: What a session is begun with, or what a job takes.
-    params: type[JobParams]
+    params: type[ProgramParams]
     timeout_s: float
     stall_s: float
     max_failures: int
     memory_bytes: int | None
+    #: Of a workflow: how many run at once on a worker, how long one may take to get ready, and how long to let go of a
+    #: job that was cancelled before it is killed for it.
+    instances: int
+    start_s: float
+    cancel_s: float
 
     @property
     def job_type(self) -> JobType:
@@ -109,7 +123,7 @@ class Program:
             name=f"{self.kind}:{self.name}",
             title=self.title,
             params=AgentParams if self.kind == "agent" else self.params,
-            stages=("running",),
+            stages=("running",) if self.kind == "agent" else ("downloading", "running", "uploading"),
             timeout_s=self.timeout_s,
             stall_s=self.stall_s,
             max_failures=self.max_failures,
@@ -159,4 +173,7 @@ def _program(name: str, about: object, path: Path) -> Program:
         stall_s=one.stall_s,
         max_failures=one.max_failures,
         memory_bytes=None if one.memory_gb is None else int(one.memory_gb * 2**30),
+        instances=one.instances,
+        start_s=one.start_s,
+        cancel_s=one.cancel_s,
     )

@@ -8,18 +8,28 @@ import queue
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from shared.text import cleaned
 
 if TYPE_CHECKING:
+    from shared.job import Level
     from worker.process import Child
-    from worker.run import Report
 
 #: The longest line that is read as a whole; of a longer one nothing is believed.
 MAX_LINE_BYTES = 256 * 1024
 #: What of a line that is not understood is shown in the log.
 _SHOWN = 200
+
+
+class Listener(Protocol):
+    """Who is told how the talk goes."""
+
+    def alive(self) -> None:
+        """The program said something."""
+
+    def log(self, level: Level, message: str) -> None:
+        """Something about what it said."""
 
 
 class Dialogue:
@@ -28,7 +38,7 @@ class Dialogue:
     What it is told is written by a thread of its own: a program that does not listen holds up nobody.
     """
 
-    def __init__(self, child: Child, report: Report) -> None:
+    def __init__(self, child: Child, report: Listener) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         self._stdin, self._stdout, self._report = child.stdin, child.stdout, report

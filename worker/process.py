@@ -286,6 +286,7 @@ class Processes:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._children: list[Child] = []
+        self._adopted: list[Child] = []
         self._cpu_s = 0.0
         self._closed = False
         stop.on_request(self._on_stop)
@@ -343,14 +344,30 @@ class Processes:
         """The lease was renewed: the children may live until `deadline`. Never shortens."""
         with self._lock:
             self._deadline = max(self._deadline, deadline)
-            for child in self._children:
+            for child in (*self._children, *self._adopted):
                 child.extend(self._deadline)
+
+    def adopt(self, child: Child) -> None:
+        """A program that was there before, and may outlive the attempt, lives by this lease now, and ends with `close`.
+
+        It is not asked to stop with the others: whoever lends it may make it let go by gentler means first.
+        """
+        with self._lock:
+            self._adopted.append(child)
+            child.extend(self._deadline)
+
+    def disown(self, child: Child) -> None:
+        """The attempt is done with a program that goes on."""
+        with self._lock:
+            self._adopted.remove(child)
 
     def cpu_s(self) -> float:
         """CPU seconds used so far by everything the attempt has started; for telling work from standstill."""
         if not launcher.LINUX:
             return clock()  # no way to ask without starting a program: never a standstill, the timeout still holds
-        return sum(child.cpu_s() for child in self._snapshot())
+        with self._lock:
+            children = [*self._children, *self._adopted]
+        return sum(child.cpu_s() for child in children)
 
     def use(self) -> Use:
         """What the programs that have ended used."""
@@ -365,6 +382,9 @@ class Processes:
         """Stop everything and prove it; returns the number of survivors, 0 when proven gone. May be repeated."""
         self._closed = True
         survivors = self._bring_down()
+        with self._lock:
+            adopted = list(self._adopted)
+        survivors += sum(child.bring_down() for child in adopted)
         for child in self._snapshot():
             child.close_pipes()
         return max(survivors, kill_until_gone(f"{self._mark}.", 0, self._slack_s))

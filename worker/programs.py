@@ -16,7 +16,7 @@ from worker.process import PATH, Child, Limits
 
 if TYPE_CHECKING:
     from worker.ffmpeg import Engine
-    from worker.run import Run
+    from worker.process import Processes
 
 #: Where programs find the module that their authors import.
 SDK = Path(__file__).parent / "sdk"
@@ -39,27 +39,27 @@ def programs_here(settings: Settings) -> dict[str, Program]:
     return found
 
 
-def start(program: Program, run: Run) -> Child:
-    """Start a program for an attempt, under the same supervision as any tool. Raises as `Processes.start`."""
-    return run.processes.start(
-        [_filled(word, run.engine) for word in program.command],
+def start(program: Program, processes: Processes, engine: Engine, home: Path) -> Child:
+    """Start a program under the same supervision as any tool; `home` is its own folder. Raises as `Processes.start`."""
+    return processes.start(
+        [_filled(word, engine) for word in program.command],
         cwd=program.directory,
         limits=Limits(address_space_bytes=program.memory_bytes, cpu_s=None, open_files=_OPEN_FILES),
         stdin=True,
         stdout=True,
-        env=_environment(program, run),
+        env=_environment(program, engine, home),
     )
 
 
-def _environment(program: Program, run: Run) -> Mapping[str, str]:
+def _environment(program: Program, engine: Engine, home: Path) -> Mapping[str, str]:
     """What it sees: nothing of the worker's own environment but what its registration names."""
-    probe = {} if run.engine.ffprobe is None else {"SPOOL_FFPROBE": str(run.engine.ffprobe)}
+    probe = {} if engine.ffprobe is None else {"SPOOL_FFPROBE": str(engine.ffprobe)}
     return {
-        "HOME": str(run.work),
-        "TMPDIR": str(run.work),
+        "HOME": str(home),
+        "TMPDIR": str(home),
         "PYTHONPATH": str(SDK),
         "PYTHONUNBUFFERED": "1",
-        "SPOOL_FFMPEG": str(run.engine.ffmpeg),
+        "SPOOL_FFMPEG": str(engine.ffmpeg),
         **probe,
         **inherited(program.inherit),
         **program.environment,

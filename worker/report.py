@@ -71,6 +71,13 @@ class AttemptReport:
             if total:
                 self._share = max(self._share or 0.0, min(1.0, self._current / total))
 
+    def part(self, name: str) -> None:
+        """The stage has come to another part of its work, whose progress starts afresh."""
+        with self._lock:
+            self._current = self._total = self._share = None
+            self.moves += 1
+        self.log("info", name)
+
     def alive(self) -> None:
         """Something moves that has no progress: the attempt does not stand still."""
         self.moves += 1

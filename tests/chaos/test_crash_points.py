@@ -53,6 +53,8 @@ PRIVATE = {
     "worker/fetch.py: _save: part.replace": "in the attempt's folder, which goes as a whole",
     "worker/fetch.py: _save: part.unlink": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/agent.py: converse: folder.mkdir": "in the attempt's folder, which goes as a whole",
+    "worker/pipelines/workflow.py: download: work.folder.mkdir": "in the attempt's folder, which goes as a whole",
+    "worker/pool.py: begin: self._folder.mkdir": "in the worker's folder, which goes as a whole",
     "worker/pipelines/edit.py: edit: parts.mkdir": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/edit.py: edit: shutil.rmtree": "in the attempt's folder, which goes as a whole",
     "worker/pipelines/render.py: mix: parts.mkdir": "in the attempt's folder, which goes as a whole",

@@ -64,6 +64,7 @@ def test_it_asks_for_what_is_missing_and_goes_on_with_the_answer(talk, recording
     assert child.type == "edit"
     assert child.params["edits"] == [{"op": "trim", "from_s": 1.0, "to_s": 2.5}]
     talk.store.cancel(job.id)
+    talk.ended(job)
     assert "I can tell how loud" in talk.ask(session, "Thanks!")[-1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,14 @@ from tests.worker.stand import ENGINE, PATIENCE_S, settings_for, until
 from worker.ffmpeg import Engine
 from worker.loop import Worker
 from worker.pipelines import pipelines
+from worker.pool import Pools
 from worker.programs import programs_here
 
 #: What every program of these tests begins with.
-OPENING = "import json, os, sys, time\nfrom spool_program import Refused, Turn\nturn = Turn.begin()\n"
+OPENING = {
+    "agent": "import json, os, sys, time\nfrom spool_program import Refused, Turn\nturn = Turn.begin()\n",
+    "workflow": "import json, os, signal, subprocess, sys, time\nfrom spool_program import serve\n",
+}
 
 
 class Talk:
@@ -34,27 +38,35 @@ class Talk:
         program: str | None = None,
         engine: Engine = ENGINE,
         everything: bool = False,
+        registered: Path | None = None,
+        only: Container[str] = ("echo",),
         **about: Any,
     ) -> None:
         self.folder = folder
-        self.registered = folder / "programs.toml"
+        self.registered = registered or folder / "programs.toml"
         command = about.pop("command", ["{python}", "echo.py"])
         settings = {name: about.pop(name) for name in ("slots", "heartbeat_s", "lease_s") if name in about}
+        self._opening = OPENING[about.get("kind", "agent")]
         self.write(program or "turn.say(turn.text)\nturn.finish()")
         table = {"kind": "agent", "title": "Echo", "command": command} | about
         lines = [f"{name} = {_toml(value)}" for name, value in table.items()]
-        self.registered.write_text("\n".join(["[programs.echo]", *lines]))
+        if registered is None:
+            self.registered.write_text("\n".join(["[programs.echo]", *lines]))
         self.settings = settings_for(folder, programs=self.registered, **settings)
         self.store = LocalJobStore(folder / "spool.db")
         self.store.migrate()
         self.storage = LocalStorage(folder / "storage", b"secret")
-        offered = pipelines(programs_here(self.settings))
+        here = programs_here(self.settings)
+        programs = {name: one for name, one in here.items() if one.name in only}
+        pools = Pools(programs, self.settings, engine)
+        offered = pipelines(programs, pools)
         self.worker = Worker(
             self.store,
             self.storage,
             engine,
             self.settings,
             {name: one for name, one in offered.items() if everything or ":" in name},
+            pools=pools,
             worker_id=new_id(),
             host=socket.gethostname(),
             version="0",
@@ -65,7 +77,7 @@ class Talk:
 
     def write(self, program: str) -> None:
         """What the program does from now on."""
-        (self.folder / "echo.py").write_text(OPENING + program)
+        (self.folder / "echo.py").write_text(self._opening + program)
 
     def start(self) -> Talk:
         """Let the worker begin."""
@@ -93,6 +105,10 @@ class Talk:
         return self.store.create(
             [NewJob(**{"id": new_id(), "type": "agent:echo", "params": params, "session_id": session} | fields)]
         )[0]
+
+    def submit(self, **params: Any) -> Job:
+        """A job for a workflow."""
+        return self.store.create([NewJob(id=new_id(), type="workflow:echo", params=params)])[0]
 
     def ended(self, job: Job) -> Job:
         """The turn, when it has ended."""

@@ -14,6 +14,8 @@ from worker.pipelines.maintenance import MAINTENANCE
 from worker.pipelines.render import RENDER
 from worker.pipelines.report import REPORT
 from worker.pipelines.thumbnail import THUMBNAIL
+from worker.pipelines.workflow import workflow_pipeline
+from worker.pool import Pools
 from worker.run import Pipeline
 
 PIPELINES: dict[str, Pipeline[Any]] = {
@@ -21,6 +23,10 @@ PIPELINES: dict[str, Pipeline[Any]] = {
 }
 
 
-def pipelines(programs: Mapping[str, Program]) -> dict[str, Pipeline[Any]]:
-    """The built-in types, and the programs that are on this machine."""
-    return PIPELINES | {name: agent_pipeline(program) for name, program in programs.items() if program.kind == "agent"}
+def pipelines(programs: Mapping[str, Program], pools: Pools) -> dict[str, Pipeline[Any]]:
+    """The built-in types, and the programs that are on this machine; `pools` are the long-lived ones of them."""
+    registered: dict[str, Pipeline[Any]] = {
+        name: agent_pipeline(program) if program.kind == "agent" else workflow_pipeline(program, pools)
+        for name, program in programs.items()
+    }
+    return PIPELINES | registered

@@ -68,7 +68,7 @@ def converse(run: Run, turn: Turn) -> None:
     session, turn.history = run.children.conversation(session_id, MAX_HISTORY)
     folder = run.work / "files"
     folder.mkdir()
-    with start(turn.program, run) as child, Dialogue(child, run.report) as dialogue:
+    with start(turn.program, run.processes, run.engine, run.work) as child, Dialogue(child, run.report) as dialogue:
         dialogue.tell(
             {
                 "type": "start",
