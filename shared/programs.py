@@ -7,7 +7,6 @@ order, its statistics, who may claim) holds for each program. docs/programs.md d
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +132,8 @@ class Program:
 
 def load_programs(path: Path) -> dict[str, Program]:
     """Read the file of programs, by name. Raises `ConfigurationError` with one sentence for each fault."""
+    import tomllib  # noqa: PLC0415 - most deployments have no programs, and functions start fast
+
     try:
         text = path.read_text(encoding="utf-8")
         found = tomllib.loads(text)
