@@ -546,4 +546,20 @@ GUARDS = (
         "if order is None or",
         "tests/chaos/test_arming.py",
     ),
+    Guard(
+        2,
+        "a session is at one turn at most",
+        "shared/store/migrations/0005_sessions.sql",
+        "CREATE UNIQUE INDEX job_session_active",
+        "CREATE INDEX job_session_active",
+        "tests/contract/test_sessions.py::test_a_second_turn_is_refused_while_one_is_at_work",
+    ),
+    Guard(
+        3,
+        "a long-lived program that does not let go of a job ends with it",
+        "worker/process.py",
+        "        survivors += sum(child.bring_down() for child in adopted)\n",
+        "",
+        "tests/worker/test_workflow.py::test_a_deaf_program_is_killed_for_a_cancel",
+    ),
 )
