@@ -163,8 +163,8 @@ def test_what_breaks_the_protocol_is_ended(flow):
     assert pid_of(flow) != before
 
 
-def test_jobs_are_given_to_idle_programs_in_turn(flow, tmp_path):
-    """Two processes: two jobs at once, one each; one after the other they alternate."""
+def test_jobs_are_given_to_all_idle_programs(flow, tmp_path):
+    """Two processes do two jobs at once, one each."""
     flow = flow(instances=2, slots=2)
     gate = tmp_path / "gate"
     jobs = [flow.submit(gate=str(gate)) for _ in range(2)]
@@ -173,9 +173,24 @@ def test_jobs_are_given_to_idle_programs_in_turn(flow, tmp_path):
     gate.touch()
     for job in jobs:
         assert flow.ended(job).status is Status.COMPLETED
-    turns = [pid_of(flow) for _ in range(4)]
-    assert set(turns) == both
-    assert turns[:2] == turns[2:]
+
+
+def test_who_was_idle_the_longest_is_next(flow):
+    """One job after the other: as soon as both processes are there, they alternate."""
+    flow = flow(instances=2)
+    first = second = pid_of(flow)
+    while second == first:
+        first, second = second, pid_of(flow)
+    assert [pid_of(flow) for _ in range(4)] == [first, second] * 2
+
+
+def test_a_job_may_take_longer_than_the_pulse_of_an_idle_program(flow):
+    """While it has a job a program lives by the job's lease."""
+    flow = flow("def work(job):\n    time.sleep(3)\n    job.finish({'pid': 1})\nserve(work)")
+    for instance in flow.worker._pools._instances:
+        instance.pulse_s = 1.5
+    job = flow.ended(flow.submit())
+    assert (job.status, job.attempt) == (Status.COMPLETED, 1)
 
 
 def test_a_job_waits_in_the_queue_until_a_program_is_idle(flow, tmp_path):
@@ -297,4 +312,27 @@ def test_a_worker_offers_it_only_while_it_is_idle(tmp_path):
     assert "workflow:echo" in flow.worker.identity.types, "others see that this worker can do it"
     assert flow.store.get(job.id).status is Status.PENDING
     assert Path(flow.registered).exists()
+    flow.close()
+
+
+def test_a_program_is_offered_once_however_often_it_comes_back(tmp_path):
+    """Ready again while it is idle, offered or lent: there is one of it, and one job at a time."""
+    flow = Talk(tmp_path, program=POLITE, kind="workflow", params=PARAMS)
+    pools = flow.worker._pools
+    (instance,) = pools._instances
+    instance.ready = True
+    for _ in range(2):
+        pools._became_ready(instance)
+    offered = pools.offer()
+    assert list(offered) == ["workflow:echo"]
+    pools._became_ready(instance)
+    assert pools.offer() == {}
+    job = flow.submit()
+    pools.settle(offered, job)
+    pools._became_ready(instance)
+    assert pools.offer() == {}
+    assert pools.lent(job) is instance
+    pools.give_back(job)
+    assert pools.offer() == offered
+    assert pools.offer() == {}
     flow.close()
