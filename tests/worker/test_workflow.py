@@ -268,8 +268,8 @@ def test_it_ends_with_its_worker(flow, tmp_path):
 
 @pytest.mark.parametrize(
     ("how", "busy"),
-    [(signal.SIGKILL, True), (signal.SIGSTOP, False)]
-    + ([(signal.SIGKILL, False), (signal.SIGSTOP, True)] if "AGENT_S" in os.environ else []),
+    [(signal.SIGSTOP, False)]
+    + ([(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGSTOP, True)] if "AGENT_S" in os.environ else []),
 )
 def test_it_does_not_outlive_a_worker_that_dies_or_freezes(tmp_path, how, busy):
     """kill -9 or a freeze of a real worker: the program is gone, idle or at work, before the lease could end."""
