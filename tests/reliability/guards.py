@@ -549,7 +549,7 @@ GUARDS = (
     Guard(
         2,
         "a session is at one turn at most",
-        "shared/store/migrations/0005_sessions.sql",
+        "shared/store/migrations/0006_sessions.sql",
         "CREATE UNIQUE INDEX job_session_active",
         "CREATE INDEX job_session_active",
         "tests/contract/test_sessions.py::test_a_second_turn_is_refused_while_one_is_at_work",
