@@ -37,7 +37,6 @@ from functions.view import (
 from shared.errors import Conflict, NotFound
 from shared.job import Job, Output, Status
 from shared.store.protocol import JobFilter, JobStore
-from shared.types import JOB_TYPES
 
 #: A signed link outlives a long listen, and little more.
 LINK_S = 3600
@@ -46,7 +45,7 @@ LINK_S = 3600
 def create(call: Call[NoQuery, JobRequest]) -> Response:
     """Queue a job, or a family of them; the same key and body find the same job again."""
     planned = plan(call.body, call.context.settings, call.caller)
-    if any(JOB_TYPES[one.job.type].admin for one in planned):
+    if any(call.context.settings.job_types[one.job.type].admin for one in planned):
         call.who.must("admin")
     assets = ready_assets(planned, call.store, call.storage, call.caller)
     root, *family = (named(one, assets) for one in planned)

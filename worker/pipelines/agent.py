@@ -33,6 +33,8 @@ MAX_HISTORY, MAX_HISTORY_CHARACTERS = 500, 1_000_000
 MAX_MESSAGES, MAX_JOBS = 10_000, 32
 #: How long a program that speaks faster than the queue can be told is left waiting before the next look.
 _BREATH_S = 0.05
+#: What a program may add: what anybody may who can write.
+_ADDABLE = tuple(name for name, kind in JOB_TYPES.items() if kind.stages and not kind.admin)
 
 
 @dataclass(slots=True)
@@ -169,8 +171,8 @@ def _added(run: Run, turn: Turn, line: dict[str, Any]) -> dict[str, Any]:
 
     if turn.jobs >= MAX_JOBS:
         return refuse(f"A turn may add {MAX_JOBS} jobs.")
-    if not isinstance(asked, dict) or asked.get("type") not in JOB_TYPES or not isinstance(asked.get("params"), dict):
-        return refuse(f"Say its type, one of {', '.join(JOB_TYPES)}, and its params.")
+    if not isinstance(asked, dict) or asked.get("type") not in _ADDABLE or not isinstance(asked.get("params"), dict):
+        return refuse(f"Say its type, one of {', '.join(_ADDABLE)}, and its params.")
     kind = JOB_TYPES[asked["type"]]
     try:
         params = kind.params.model_validate(asked["params"])
