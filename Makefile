@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants check check-infra deploy rehearse bench soak lock clean
+.PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants talk check check-infra deploy rehearse bench soak lock clean
 
 setup: $(VENV)/.ready
 
@@ -94,6 +94,10 @@ model: setup
 CHAOS_S ?= 300
 chaos: setup
 	@CHAOS_S=$(CHAOS_S) $(BIN)/python -m pytest tests/chaos/test_chaos.py
+
+# Fifteen agents that speak five times a second for a minute, and every way in which a worker can leave its programs.
+talk: setup
+	@AGENT_S=60 $(BIN)/python -m pytest tests/worker/test_agent.py tests/worker/test_workflow.py --timeout 600
 
 # Chaos on copies of the code with one fault planted in each: every one must be noticed.
 plants: setup

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from functions import events, jobs, ops, pages, schedules, steering, uploads
+from functions import events, jobs, ops, pages, schedules, sessions, steering, uploads
 from functions.auth import Guard
 from functions.call import Context, Operation, routes
 from functions.edge import Bound, Stamp
@@ -39,6 +39,15 @@ from functions.ops import HealthView, JobTypesView, ReadyView, StatsView
 from functions.problems import problem
 from functions.readiness import Readiness
 from functions.schedules import SchedulesView, ScheduleView
+from functions.sessions import (
+    MessageRequest,
+    SessionDetailView,
+    SessionListQuery,
+    SessionListView,
+    SessionQuery,
+    SessionRequest,
+    SessionView,
+)
 from functions.steering import CancelledView, RetriedView, SteeringView
 from functions.view import AssetView, HistoryView, JobListView, JobsView, JobView, OutputsView, UploadView
 from shared.errors import ConfigurationError
@@ -82,6 +91,14 @@ OPERATIONS = (
               answers={200: AssetView}),
     Operation("DELETE", "/api/assets/{id}", uploads.delete, "Delete an upload", answers={204: "Deleted"},
               scope="write"),
+    Operation("POST", "/api/sessions", sessions.create, "Begin a session with an agent", body=SessionRequest,
+              headers=("Idempotency-Key",), answers={201: SessionView, 200: SessionView}, scope="write", cost="job"),
+    Operation("GET", "/api/sessions", sessions.list_, "List sessions", query=SessionListQuery,
+              answers={200: SessionListView}),
+    Operation("GET", "/api/sessions/{id}", sessions.show, "Read a session and what was said", query=SessionQuery,
+              answers={200: SessionDetailView}),
+    Operation("POST", "/api/sessions/{id}/messages", sessions.send, "Say something in a session", body=MessageRequest,
+              headers=("Idempotency-Key",), answers={201: JobView, 200: JobView}, scope="write", cost="job"),
     Operation("GET", "/api/events", events.live, "Follow jobs as Server-Sent Events", query=LiveQuery,
               headers=("Last-Event-ID",), answers={200: "Messages `hello`, `event`, `job` and `reset`"}),
     Operation("GET", "/api/stats", ops.stats, "The queue at a glance", query=StatsQuery, answers={200: StatsView}),

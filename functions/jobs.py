@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-import re
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
@@ -24,9 +23,8 @@ from functions.models import (
     JobRequest,
     NoQuery,
 )
-from functions.problems import invalid
 from functions.sources import named, ready_sources
-from functions.submit import ms, plan
+from functions.submit import idempotency_key, ms, plan
 from functions.threads import in_thread
 from functions.view import (
     HistoryView,
@@ -37,24 +35,22 @@ from functions.view import (
     job_view,
     output_view,
 )
-from shared.errors import Conflict, FieldError, NotFound
+from shared.errors import Conflict, NotFound
 from shared.job import Job, Output, Status
 from shared.store.protocol import JobFilter, JobStore
-from shared.types import JOB_TYPES
 
 #: A signed link outlives a long listen, and little more.
 LINK_S = 3600
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def create(call: Call[NoQuery, JobRequest]) -> Response:
     """Queue a job, or a family of them; the same key and body find the same job again."""
     planned = plan(call.body, call.context.settings, call.caller)
-    if any(JOB_TYPES[one.job.type].admin for one in planned):
+    if any(call.context.settings.job_types[one.job.type].admin for one in planned):
         call.who.must("admin")
     found = ready_sources(planned, call.store, call.storage, call.caller)
     root, *family = (named(one, found) for one in planned)
-    root = replace(root, idempotency_key=_idempotency_key(call), request_hash=call.digest)
+    root = replace(root, idempotency_key=idempotency_key(call), request_hash=call.digest)
     job, new = call.store.create([root, *family])
     return _created(job) if new else answer(job_view(job))
 
@@ -117,7 +113,7 @@ def delete(call: Call[DeleteQuery, None]) -> Response:
 
 def retry(call: Call[NoQuery, None]) -> Response:
     """Run a job that ended badly again, as a new one; the same key finds that one again."""
-    job, new = call.store.retry(call.id, key=_idempotency_key(call))
+    job, new = call.store.retry(call.id, key=idempotency_key(call))
     return _created(job) if new else answer(job_view(job))
 
 
@@ -185,13 +181,6 @@ async def _changed(call: Call[JobQuery, None], known: str) -> tuple[bytes, str]:
             body, etag = _tagged(job)
             if etag not in known or not woken or call.context.feed.closed:
                 return body, etag
-
-
-def _idempotency_key(call: Call[NoQuery, Any]) -> str | None:
-    key = call.request.headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
-        raise invalid([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
-    return key
 
 
 def _link(call: Call[NoQuery, None], job: Job, output: Output) -> str:

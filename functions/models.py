@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.job import TERMINAL, Level, Phase, Status
+from shared.programs import PROGRAM_TYPE
 from shared.text import plain
 from shared.types import JOB_TYPES
 
@@ -24,7 +25,7 @@ def _file_name(text: str) -> str:
 
 
 def _job_type(name: str) -> str:
-    if name not in JOB_TYPES:
+    if name not in JOB_TYPES and not re.fullmatch(PROGRAM_TYPE, name):
         raise ValueError(f"there is no job type {name!r}; choose one of {', '.join(JOB_TYPES)}")
     return name
 
@@ -54,7 +55,12 @@ def _dated(text: str) -> str:
     return text
 
 
-JobTypeName = Annotated[str, AfterValidator(_job_type), Field(json_schema_extra={"enum": list(JOB_TYPES)})]
+#: A built-in type, or a registered program: which of those there are is known by the deployment.
+JobTypeName = Annotated[
+    str,
+    AfterValidator(_job_type),
+    Field(json_schema_extra={"anyOf": [{"enum": list(JOB_TYPES)}, {"pattern": f"^{PROGRAM_TYPE}$"}]}),
+]
 Tag = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=16)]
 Priority = Annotated[

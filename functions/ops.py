@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import JsonSchemaMode
@@ -19,8 +19,9 @@ from functions.view import Time, View, iso
 from shared.errors import Unavailable
 from shared.job import ENDED_BADLY, TERMINAL, Status
 from shared.presets import Preset, with_choices
+from shared.settings import Settings
 from shared.store.protocol import Stats, Tally, WorkerSeen, bucket_ms
-from shared.types import JOB_TYPES
+from shared.types import JobType
 
 
 class HealthView(View):
@@ -50,12 +51,18 @@ class JobTypeView(View):
 
     name: str
     title: str
+    kind: Literal["built_in", "workflow", "agent"] = Field(
+        description="`workflow` and `agent` are registered programs; an agent is talked to by POST /api/sessions."
+    )
     stages: list[str]
     timeout_s: float
     stall_s: float
     max_failures: int
     params: dict[str, Any]
     documents: dict[str, dict[str, Any]]
+    session_params: dict[str, Any] | None = Field(
+        default=None, description="Of an agent: the JSON Schema of what a session is begun with."
+    )
 
 
 class JobTypesView(View):
@@ -140,20 +147,9 @@ def metrics(call: Call[NoQuery, None]) -> Response:
 
 def job_types(call: Call[NoQuery, None]) -> Response:
     """The job types with the schemas of their parameters."""
-    presets = tuple(call.context.settings.known_presets.values())
-    items = [
-        JobTypeView(
-            name=kind.name,
-            title=kind.title,
-            stages=list(kind.stages),
-            timeout_s=call.context.settings.timeout_s(kind.name),
-            stall_s=kind.stall_s,
-            max_failures=kind.max_failures,
-            params=_schema(kind.params, presets=presets),
-            documents={name: _schema(model, "serialization") for name, model in kind.documents.items()},
-        )
-        for kind in JOB_TYPES.values()
-    ]
+    settings = call.context.settings
+    presets = tuple(settings.known_presets.values())
+    items = [_job_type_view(kind, settings) for kind in settings.job_types.values()]
     return answer(JobTypesView(items=items, presets=list(presets)), headers={"Cache-Control": "no-cache"})
 
 
@@ -184,6 +180,22 @@ def stats_view(stats: Stats, hours: int) -> StatsView:
         by_hour=_by_hour(stats.tallies),
         workers=[_worker_view(seen) for seen in stats.workers],
         steering=[steering_view(one) for one in stats.steering],
+    )
+
+
+def _job_type_view(kind: JobType, settings: Settings) -> JobTypeView:
+    asked = {"session_params": _schema(settings.registered[kind.name].params)} if kind.kind == "agent" else {}
+    return JobTypeView(
+        **asked,
+        name=kind.name,
+        title=kind.title,
+        kind=kind.kind,
+        stages=list(kind.stages),
+        timeout_s=settings.timeout_s(kind.name),
+        stall_s=kind.stall_s,
+        max_failures=kind.max_failures,
+        params=_schema(kind.params, presets=tuple(settings.known_presets.values())),
+        documents={name: _schema(model, "serialization") for name, model in kind.documents.items()},
     )
 
 

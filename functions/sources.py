@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -10,24 +10,30 @@ from urllib.parse import unquote, urlsplit
 from functions.problems import invalid
 from shared.errors import Conflict, FieldError
 from shared.job import PHASES, TERMINAL, NewJob
+from shared.parameters import ProgramParams
 from shared.references import Reference, is_reference, output_of, reference
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import Asset, JobStore, Made, Sources
-from shared.types import is_url
+from shared.types import JobParams, is_url
 from shared.types.base import Member
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A job to be made, where in the request it stands (`""` or `children.0.`), and what it reads, by field.
+    """A job to be made, where in the request it stands (`""` or `children.0.`), and its parameters.
 
     `at` is None for a child that a request did not name: its parent's type did, and what it reads is its parent's.
     """
 
     job: NewJob
     at: str | None
-    sources: dict[str, str]
+    params: JobParams
     members: tuple[Member, ...] = ()
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What it reads, by field."""
+        return self.params.sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +61,18 @@ def ready_sources(planned: Sequence[Planned], store: JobStore, storage: StorageA
         read.named.key for read in reads if read.named and read.named.to == "child" and read.planned is planned[0]
     )
     found = store.sources(list(assets), list(jobs), parent_id=joins, child_keys=list(siblings))
-    ready = {}
-    for asset_id, path in assets.items():
-        asset = found.assets.get(asset_id)
-        if asset is None or asset.owner != caller or asset.state == "deleting":
-            raise invalid(
-                [FieldError(path, f"there is no upload {asset_id}; send the file with POST /api/uploads first")]
-            )
-        ready[asset_id] = completed(asset, store, storage)
+    ready = _ready(assets, found.assets, store, storage, caller)
     if wrong := [error for read in reads if (error := _missing(read, planned[0], found)) is not None]:
         raise invalid(wrong)
-    return replace(found, assets=ready)
+    found = replace(found, assets=ready)
+    if wrong := [error for one in planned for error in _oversized(one, found)]:
+        raise invalid(wrong)
+    return found
+
+
+def ready_uploads(wanted: Mapping[str, str], store: JobStore, storage: StorageAdapter, caller: str) -> dict[str, Asset]:
+    """The uploads by id, each the caller's and complete; `wanted` says which field of the request names it."""
+    return _ready(wanted, store.sources(list(wanted)).assets, store, storage, caller)
 
 
 def named(planned: Planned, found: Sources) -> NewJob:
@@ -91,6 +98,32 @@ def completed(asset: Asset, store: JobStore, storage: StorageAdapter) -> Asset:
     if stored is None or stored.size_bytes != asset.size_bytes:
         raise Conflict(f"The upload {asset.id} ({asset.filename}) is not finished; send all its bytes, then try again.")
     return store.asset_ready(asset.id, sha256=stored.sha256)
+
+
+def _ready(
+    wanted: Mapping[str, str], known: Mapping[str, Asset], store: JobStore, storage: StorageAdapter, caller: str
+) -> dict[str, Asset]:
+    ready = {}
+    for asset_id, path in wanted.items():
+        asset = known.get(asset_id)
+        if asset is None or asset.owner != caller or asset.state == "deleting":
+            raise invalid(
+                [FieldError(path, f"there is no upload {asset_id}; send the file with POST /api/uploads first")]
+            )
+        ready[asset_id] = completed(asset, store, storage)
+    return ready
+
+
+def _oversized(planned: Planned, found: Sources) -> Iterator[FieldError]:
+    """Files that are larger than a program takes, as far as their sizes are known."""
+    if not isinstance(planned.params, ProgramParams):
+        return
+    sizes = {asset_id: asset.size_bytes for asset_id, asset in found.assets.items()}
+    for source in planned.sources.values():
+        if is_reference(source) and (made := found.jobs.get((of := reference(source)).key)):
+            sizes[source] = output_of(of, made).size_bytes
+    for fault in planned.params.oversized(sizes):
+        yield FieldError(f"{planned.at}params.{fault.field}", fault.message)
 
 
 def _reads(planned: Sequence[Planned]) -> Iterator[Read]:

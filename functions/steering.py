@@ -11,7 +11,6 @@ from functions.submit import ms
 from functions.view import Time, View, iso
 from shared.errors import Conflict, NotFound
 from shared.store.protocol import JobFilter, Steering
-from shared.types import JOB_TYPES
 
 
 class SteeringView(View):
@@ -56,7 +55,7 @@ def retry_many(call: Call[NoQuery, RetrySelection]) -> Response:
 
 def steer(call: Call[NoQuery, TypePatch]) -> Response:
     """Pause, resume or limit a job type."""
-    kind = JOB_TYPES.get(call.id)
+    kind = call.context.settings.job_types.get(call.id)
     if kind is None:
         raise NotFound(f"There is no job type {call.id[:64]}; GET /api/job-types lists them.")
     if not kind.stages:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from functions.call import checked
+from functions.call import Call, checked
 from functions.models import MAX_JOBS_PER_REQUEST, ChildRequest, JobRequest
 from functions.problems import invalid
 from functions.sources import Planned
@@ -14,12 +16,22 @@ from shared.errors import FieldError
 from shared.job import MAX_DEPTH, NewJob, new_id
 from shared.presets import CONTEXT
 from shared.settings import Settings
-from shared.types import JOB_TYPES
+from shared.types import JobType
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def idempotency_key(call: Call[Any, Any]) -> str | None:
+    """The header of that name. Raises `Invalid`."""
+    key = call.request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise invalid([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+    return key
 
 
 def plan(request: JobRequest, settings: Settings, caller: str) -> list[Planned]:
     """The job, then its descendants, each after its parent. Raises `Invalid`."""
-    if wrong := list(_misplaced(request)):
+    if wrong := list(_misplaced(request, settings)):
         raise invalid(wrong)
     root = _planned(request, settings, caller, "")
     job = replace(root.job, run_at=None if request.run_at is None else ms(request.run_at))
@@ -43,9 +55,9 @@ def ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _misplaced(request: JobRequest) -> Iterator[FieldError]:
+def _misplaced(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
     """Fields that only children have, or that children have not."""
-    if request.run_at is not None and not JOB_TYPES[request.type].stages:
+    if request.run_at is not None and not _kind(request.type, settings, "").stages:
         yield FieldError("run_at", f"is for jobs that work themselves; a {request.type} begins with its first child")
     if request.parent_id is None:
         for name in ("phase", "child_key"):
@@ -56,6 +68,17 @@ def _misplaced(request: JobRequest) -> Iterator[FieldError]:
             yield FieldError("run_at", "is not for children, which start when their phase opens; leave it out")
         if request.children:
             yield FieldError("children", "cannot come with a job that joins a parent; post them one by one")
+
+
+def _kind(name: str, settings: Settings, at: str) -> JobType:
+    """The type a job can be made of here. Raises `Invalid`."""
+    kind = settings.job_types.get(name)
+    if kind is None:
+        sentence = f"there is no program {name!r} here; GET /api/job-types lists those that are registered"
+        raise invalid([FieldError(f"{at}type", sentence)])
+    if kind.kind == "agent":
+        raise invalid([FieldError(f"{at}type", f"{name} talks in sessions; begin one with POST /api/sessions")])
+    return kind
 
 
 def _family(request: JobRequest | ChildRequest, parent: Planned, settings: Settings, depth: int) -> Iterator[Planned]:
@@ -90,7 +113,7 @@ def _members(request: JobRequest | ChildRequest, parent: Planned, settings: Sett
 
 
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
-    kind = JOB_TYPES[request.type]
+    kind = _kind(request.type, settings, at)
     params = checked(kind.params, request.params, f"{at}params", context={CONTEXT: settings.known_presets})
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:
@@ -116,4 +139,4 @@ def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str
         webhook_url=request.webhook_url,
         caller=caller,
     )
-    return Planned(job, at, params.sources, members)
+    return Planned(job, at, params, members)

@@ -88,6 +88,7 @@ class JobView(View):
     child_key: str | None
     children: ChildrenView | None
     retry_of: str | None
+    session_id: str | None = Field(description="The session whose turn it is.")
     tags: list[str]
     created_at: str = Time
     run_at: str | None = Time
@@ -213,6 +214,7 @@ def job_view(job: Job) -> JobView:
         child_key=job.child_key,
         children=None if job.own_work and not job.children_total else _children(job),
         retry_of=job.retry_of,
+        session_id=job.session_id,
         tags=list(job.tags),
         created_at=iso(job.created_at),
         run_at=_iso_or_none(job.run_at),

@@ -156,6 +156,8 @@ class Event:
     kind: EventKind
     message: str
     data: dict[str, Any] | None
+    #: The session in which it was said, for messages.
+    session_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,7 @@ class NewJob:
     request_hash: str | None = None
     once: str | None = None
     schedule: str | None = None
+    session_id: str | None = None
     depth: int = 0
     status: Status | None = None
     result: dict[str, Any] | None = None

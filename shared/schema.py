@@ -88,6 +88,7 @@ class EventRow(SQLModel, table=True):
     kind: str
     message: str
     data: str | None
+    session_id: str | None
 
 
 class TallyRow(SQLModel, table=True):
@@ -247,7 +248,24 @@ class UpkeepRow(SQLModel, table=True):
     result: str
 
 
+class SessionRow(SQLModel, table=True):
+    """A session of an agent."""
+
+    __tablename__ = "session"
+
+    id: str = Field(primary_key=True)
+    place: int
+    program: str
+    title: str | None
+    params: str
+    caller: str
+    idempotency_key: str | None
+    request_hash: str | None
+    created_at: int
+    updated_at: int
+
+
 TABLES: tuple[Any, ...] = (
     JobRow, EventRow, TallyRow, WorkerRow, AssetRow, FeedRow, SeenRow, ApiKeyRow, BudgetRow, WebhookRow, WebhookGoneRow,
-    SteeringRow, ScheduleRow, UpkeepRow,
+    SteeringRow, ScheduleRow, UpkeepRow, SessionRow,
 )  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -26,7 +27,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.errors import ConfigurationError
 from shared.preset_file import read_presets
 from shared.presets import PRESETS, Preset
-from shared.types import JOB_TYPES
+from shared.programs import Program, load_programs
+from shared.types import JOB_TYPES, JobType
 
 #: Providers that name the region in their address.
 _REGION_IN_HOST = re.compile(r"s3\.([a-z0-9-]+)\.(?:backblazeb2\.com|wasabisys\.com|scw\.cloud|amazonaws\.com)")
@@ -89,6 +91,8 @@ class Settings(BaseSettings):
     work_quota_gb: float = Field(default=64.0, gt=0, le=1_000_000)
     ffmpeg: Path | None = None
     ffprobe: Path | None = None
+    #: The file that registers external programs.
+    programs: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "human", "auto"] = "auto"
     #: On Lambda: the SSM path under which `database-token`, `api-tokens` and `secret` are kept.
@@ -199,15 +203,26 @@ class Settings(BaseSettings):
 
         return bound("rate_limit", self.rate_limit), bound("max_waiting", self.max_waiting)
 
+    @cached_property
+    def registered(self) -> dict[str, Program]:
+        """The external programs, by their job type. Raises `ConfigurationError` for a file with faults."""
+        programs = {} if self.programs is None else load_programs(self.programs)
+        return {program.job_type.name: program for program in programs.values()}
+
+    @cached_property
+    def job_types(self) -> dict[str, JobType]:
+        """What this deployment can do: the built-in types, and one for each registered program."""
+        return JOB_TYPES | {name: program.job_type for name, program in self.registered.items()}
+
     def timeout_s(self, job_type: str) -> float:
         """The longest an attempt of this type may take."""
-        return self.timeouts.get(job_type, JOB_TYPES[job_type].timeout_s)
+        return self.timeouts.get(job_type, self.job_types[job_type].timeout_s)
 
 
 def load_settings(**overrides: object) -> Settings:
     """Read the settings; `overrides` win. Raises `ConfigurationError` with one sentence per wrong value."""
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks the values
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks the values
     except ValidationError as error:
         sentences = []
         for item in error.errors(include_url=False, include_input=False):
@@ -215,6 +230,8 @@ def load_settings(**overrides: object) -> Settings:
             prefix = f"{name if name.isupper() else 'SPOOL_' + name.upper()}: " if name else ""
             sentences.append(prefix + item["msg"].removeprefix("Value error, "))
         raise ConfigurationError("; ".join(sentences)) from None
+    _ = settings.job_types  # a file of programs that has faults stops the start, too
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +266,11 @@ def crash_order() -> str | None:
     """Where a test wants this process to die (shared/crash.py). No setting: it is read from nowhere else, and told to
     nobody."""
     return os.environ.get("SPOOL_TEST_CRASH_AT")  # noqa: TID251 - this is the file that reads the environment
+
+
+def inherited(names: Iterable[str]) -> dict[str, str]:
+    """Those of the variables that this process has."""
+    return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251 - this is the file that reads the environment
 
 
 def environment_with(**changed: object) -> dict[str, str]:

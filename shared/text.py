@@ -21,6 +21,16 @@ def plain(text: str) -> str:
     return text
 
 
+def readable(text: str) -> str:
+    """The text, which may have several lines. Raises `ValueError` when it is blank or holds control characters."""
+    if not text.strip():
+        raise ValueError("is blank; say something")
+    for line in text.replace("\r\n", "\n").replace("\t", " ").split("\n"):
+        if not is_plain(line):
+            raise ValueError("may not hold control characters but line breaks and tabs")
+    return text
+
+
 def cleaned(text: str) -> str:
     """The text without what is not plain."""
     return "".join(character for character in text if is_plain(character))

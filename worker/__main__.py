@@ -16,6 +16,8 @@ from shared.storage import get_storage
 from shared.store import get_job_store
 from worker.ffmpeg import find_engine
 from worker.loop import Worker
+from worker.pool import Pools
+from worker.programs import programs_here
 
 
 def main() -> int:
@@ -27,14 +29,18 @@ def main() -> int:
         store = get_job_store(settings)
         store.migrate()
         engine = find_engine(settings)
-        from worker.pipelines import PIPELINES  # noqa: PLC0415 - numpy and PyAV are not needed to say what is wrong
+        from worker.pipelines import pipelines  # noqa: PLC0415 - numpy and PyAV are not needed to say what is wrong
 
+        programs = programs_here(settings)
+        pools = Pools(programs, settings, engine)
         worker = Worker(
             store,
             get_storage(settings),
             engine,
             settings,
-            PIPELINES,
+            pipelines(programs, pools),
+            pools=pools,
+            job_types=settings.job_types,
             worker_id=new_id(),
             host=socket.gethostname(),
             version=importlib.metadata.version("spool"),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from shared.errors import ClaimLost, JobFailure, Unavailable
 from shared.job import Job, NewJob, Output, Phase, new_id
 from shared.references import output_of, reference
+from shared.session import Message, Session
 from shared.settings import Settings
 from shared.store.protocol import Feed, JobStore, Visit
 from shared.types import JOB_TYPES
@@ -77,6 +78,13 @@ class Children:
     def seen(self, items: Sequence[str]) -> frozenset[str]:
         """Those of the items that were taken before, or passed over."""
         return self._answer(lambda: self._store.seen(self._job.caller, items))
+
+    def conversation(self, session_id: str, most: int) -> tuple[Session, Sequence[Message]]:
+        """The session that the job is a turn of, and the newest that was said in it, oldest first."""
+        found = self._answer(lambda: self._store.session(session_id))
+        if found is None:
+            raise JobFailure("program.no_session", "The session was deleted; begin a new one.")
+        return found, self._answer(lambda: self._store.messages(session_id, limit=most))
 
     def _new(self, child: Child) -> NewJob:
         kind = JOB_TYPES[child.type]

@@ -33,6 +33,11 @@ class WorkFolders:
         self._home = self.root / worker_id
         self._lock: int | None = None
 
+    @property
+    def home(self) -> Path:
+        """The worker's own folder, gone with it."""
+        return self._home
+
     def open(self) -> None:
         """Make the worker's folder. Raises `ConfigurationError` when the place cannot be used."""
         try:

@@ -105,10 +105,7 @@ class Heartbeat:
             return self._retry_at
         if not attempts:
             return now if self._told_busy else self._beat_at + IDLE_S
-        if (
-            any(attempt.report.stage_is_news for attempt in attempts)
-            and now >= self._beat_at + self._settings.control_s
-        ):
+        if any(attempt.report.is_news for attempt in attempts) and now >= self._beat_at + self._settings.control_s:
             return now
         return max(min(attempt.renewed_at for attempt in attempts), self._beat_at) + self._settings.heartbeat_s
 

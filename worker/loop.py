@@ -6,7 +6,8 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -23,6 +24,7 @@ from worker.folders import WorkFolders
 from worker.heartbeat import Heartbeat
 from worker.janitor import Janitor
 from worker.measures import Measures
+from worker.pool import Pools
 from worker.process import clock as machine_clock
 from worker.stop import Reason
 from worker.webhooks import Courier
@@ -62,12 +64,15 @@ class Worker:
         clock: Callable[[], float] = machine_clock,
         chance: random.Random | None = None,
         network: Network | None = None,
+        pools: Pools | None = None,
     ) -> None:
         self._store, self._storage, self._engine, self._settings = store, storage, engine, settings
         self._job_types, self._clock, self._new_token = job_types, clock, new_token
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         # Types without stages are parents: nobody claims them.
         self._pipelines = {name: pipeline for name, pipeline in pipelines.items() if job_types[name].stages}
+        self._pools = pools or Pools({}, settings, engine)
+        self._pools.on_ready = self._wake
         self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
         self.courier = Courier(store, settings, self._chance, network=network)
         self._errands = Errands()
@@ -94,12 +99,14 @@ class Worker:
                 for number in range(self._settings.slots)
             ]
             self._log.info("worker ready", types=self.identity.types, slots=len(slots), host=self.identity.host)
+            self._pools.start(self._folders.home / "programs")
             heartbeat.start()
             self.courier.start()
             self._errands.start()
             for slot in slots:
                 slot.start()
             drained = self._supervise(slots)
+            self._pools.close()
             self.courier.close()
             heartbeat.close()
             self._errands.close()
@@ -156,6 +163,7 @@ class Worker:
         try:
             outcome = attempt.run(folder, self._store, self._storage, self._engine)
             self._prove(attempt)
+            self._pools.give_back(job)
             self.measures.programs(attempt.processes.use())
             attempt.settling = True
             if attempt.stop.reason is Reason.LOST:
@@ -190,16 +198,30 @@ class Worker:
     def _claim(self) -> tuple[Job, float] | None:
         if not self._fit():
             return None
-        request, claimed_at = self._request(), self._clock()
+        job, offered, claimed_at = None, self._pools.offer(), self._clock()
+        request = self._request(offered)
         try:
             # The lease counts from the first try, so a claim that took long is given up for a fresh one.
             job = self._until_answered(lambda: self._store.claim(request), at_most_s=self._settings.lease_s / 4)
         except Unavailable:
             return None
+        finally:
+            self._pools.settle(offered, job)
         return (job, claimed_at) if job is not None else None
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> tuple[Job, float] | None:
-        request, claimed_at = None if self._drains_asked or not self._fit() else self._request(), self._clock()
+        job, offered, claimed_at = None, self._pools.offer(), self._clock()
+        request = None if self._drains_asked or not self._fit() else self._request(offered)
+        try:
+            job = self._finished(attempt, outcome, request, claimed_at).next
+        finally:
+            self._pools.settle(offered, job)
+        return (job, claimed_at) if job is not None else None
+
+    def _finished(
+        self, attempt: Attempt, outcome: Outcome, request: ClaimRequest | None, claimed_at: float
+    ) -> Finished:
+        """Write the end of an attempt, and claim with it what was asked for."""
         progress, lines = attempt.report.last()
 
         def finish() -> Finished:
@@ -225,7 +247,7 @@ class Worker:
             code=outcome.failure.code if outcome.failure else None,
             duration_s=round(self._clock() - attempt.started_at, 3),
         )
-        return (finished.next, claimed_at) if finished.next is not None else None
+        return finished
 
     def _release(self, attempt: Attempt) -> None:
         """Give the job back, even on a lease that ran out, as long as nobody took it: an outage costs no failure."""
@@ -263,8 +285,10 @@ class Worker:
             self._log.info("the work folder can be used again")
         return fault is None
 
-    def _request(self) -> ClaimRequest:
-        return ClaimRequest(self.identity, self._new_token(), self._settings.lease_s)
+    def _request(self, offered: Collection[str]) -> ClaimRequest:
+        """A claim of what can be done now: a type of a long-lived program only where one is held for it."""
+        types = tuple(name for name in self.identity.types if name not in self._pools.types or name in offered)
+        return ClaimRequest(replace(self.identity, types=types), self._new_token(), self._settings.lease_s)
 
     # --- the threads ---------------------------------------------------------------------------------------
     def _heartbeat(self) -> Heartbeat:

@@ -21,10 +21,10 @@ import subprocess  # noqa: TID251 - this is the file that starts processes
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from shared.crash import around
@@ -35,6 +35,10 @@ from worker.stop import Reason, Stop
 
 clock = launcher.clock
 GIB = 1 << 30
+#: Where programs are looked for.
+PATH = "/usr/local/bin:/usr/bin:/bin"
+#: No variables but the bare ones.
+NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Child:
         stdin: bool,
         stdout: bool,
         pass_fds: Sequence[int],
+        env: Mapping[str, str],
         mark: str,
         stop: Stop,
         grace_s: float,
@@ -108,12 +113,7 @@ class Child:
                     stderr=subprocess.DEVNULL,
                     cwd=cwd,
                     # Nothing of the worker's own environment: it holds the keys of the database and the storage.
-                    env={
-                        "PATH": "/usr/local/bin:/usr/bin:/bin",
-                        "LANG": "C.UTF-8",
-                        "HOME": str(cwd),
-                        "TMPDIR": str(cwd),
-                    },
+                    env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(cwd), "TMPDIR": str(cwd), **env},
                     pass_fds=(control, status_write, *pass_fds),
                     start_new_session=True,
                 )
@@ -286,6 +286,7 @@ class Processes:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._children: list[Child] = []
+        self._adopted: list[Child] = []
         self._cpu_s = 0.0
         self._closed = False
         stop.on_request(self._on_stop)
@@ -299,10 +300,11 @@ class Processes:
         stdin: bool = False,
         stdout: bool = False,
         pass_fds: Sequence[int] = (),
+        env: Mapping[str, str] = NO_MORE,
     ) -> Child:
         """Start a program with pipes to its stdin and stdout where asked for; what it says on stderr is kept, bounded.
 
-        It sees a bare environment. Raises `Stopped`, `JobFailure` (`tool.missing`), or `OSError`.
+        It sees a bare environment and `env`. Raises `Stopped`, `JobFailure` (`tool.missing`), or `OSError`.
         """
         self._stop.check()
         if self._closed:
@@ -314,6 +316,7 @@ class Processes:
             stdin=stdin,
             stdout=stdout,
             pass_fds=pass_fds,
+            env=env,
             mark=f"{self._mark}.{next(self._numbers)}",
             stop=self._stop,
             grace_s=self._grace_s,
@@ -341,14 +344,30 @@ class Processes:
         """The lease was renewed: the children may live until `deadline`. Never shortens."""
         with self._lock:
             self._deadline = max(self._deadline, deadline)
-            for child in self._children:
+            for child in (*self._children, *self._adopted):
                 child.extend(self._deadline)
+
+    def adopt(self, child: Child) -> None:
+        """A program that was there before, and may outlive the attempt, lives by this lease now, and ends with `close`.
+
+        It is not asked to stop with the others: whoever lends it may make it let go by gentler means first.
+        """
+        with self._lock:
+            self._adopted.append(child)
+            child.extend(self._deadline)
+
+    def disown(self, child: Child) -> None:
+        """The attempt is done with a program that goes on."""
+        with self._lock:
+            self._adopted.remove(child)
 
     def cpu_s(self) -> float:
         """CPU seconds used so far by everything the attempt has started; for telling work from standstill."""
         if not launcher.LINUX:
             return clock()  # no way to ask without starting a program: never a standstill, the timeout still holds
-        return sum(child.cpu_s() for child in self._snapshot())
+        with self._lock:
+            children = [*self._children, *self._adopted]
+        return sum(child.cpu_s() for child in children)
 
     def use(self) -> Use:
         """What the programs that have ended used."""
@@ -363,6 +382,9 @@ class Processes:
         """Stop everything and prove it; returns the number of survivors, 0 when proven gone. May be repeated."""
         self._closed = True
         survivors = self._bring_down()
+        with self._lock:
+            adopted = list(self._adopted)
+        survivors += sum(child.bring_down() for child in adopted)
         for child in self._snapshot():
             child.close_pipes()
         return max(survivors, kill_until_gone(f"{self._mark}.", 0, self._slack_s))

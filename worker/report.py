@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,11 +12,14 @@ from itertools import islice
 from typing import Any
 
 from shared.job import EventKind, Level, Line, Progress
+from shared.session import Role
 
 #: An attempt's first lines are written as they come; of what follows the last ones are kept and written at its end.
 HEAD_LINES, TAIL_LINES = 500, 200
-LINES_PER_BEAT = 200
-MESSAGE_LENGTH, DATA_LENGTH = 2000, 8000
+LINES_PER_BEAT, CHARACTERS_PER_BEAT = 200, 250_000
+#: So much may wait to be written before a job is asked to say no more for a while.
+_BACKLOG_LINES, _BACKLOG_CHARACTERS = 1000, 1_000_000
+MESSAGE_LENGTH, SAID_LENGTH, DATA_LENGTH = 2000, 32_000, 8000
 #: Below this share of a stage its speed says too little about its end.
 _EARLY = 0.03
 
@@ -36,9 +40,11 @@ class AttemptReport:
         self._share: float | None = None
         self._waiting: deque[tuple[float, Line]] = deque()
         self._tail: deque[tuple[Level, str, dict[str, Any] | None]] = deque(maxlen=TAIL_LINES)
-        self._count = self._left_out = 0
+        self._count = self._said = self._left_out = 0
+        self._characters = 0
         self.moves = 0
-        self.stage_is_news = False
+        #: Something that somebody waits for: the next heartbeat need not be waited for.
+        self.is_news = False
 
     @property
     def stage(self) -> str | None:
@@ -51,7 +57,7 @@ class AttemptReport:
             self._index, self._stage_began_at = index, self._clock()
             self._current = self._total = self._share = None
             self.moves += 1
-            self.stage_is_news = True
+            self.is_news = True
             name = self._stages[index][0]
             self._add("info", "stage", name, {"index": index, "count": len(self._stages)})
 
@@ -65,26 +71,50 @@ class AttemptReport:
             if total:
                 self._share = max(self._share or 0.0, min(1.0, self._current / total))
 
+    def part(self, name: str) -> None:
+        """The stage has come to another part of its work, whose progress starts afresh."""
+        with self._lock:
+            self._current = self._total = self._share = None
+            self.moves += 1
+        self.log("info", name)
+
+    def alive(self) -> None:
+        """Something moves that has no progress: the attempt does not stand still."""
+        self.moves += 1
+
     def log(self, level: Level, message: str, **data: Any) -> None:  # noqa: ANN401 - any JSON value
         """One line of the job's history; long ones are cut."""
         with self._lock:
-            if self._count < HEAD_LINES:
+            if self._count - self._said < HEAD_LINES:
                 self._add(level, "log", message, data or None)
                 return
             self._left_out += len(self._tail) == TAIL_LINES
             self._tail.append((level, message, data or None))
 
+    def message(self, role: Role, text: str) -> None:
+        """Something said in the job's session: every message is kept, in order."""
+        self._tell("message", text, {"role": role})
+
+    def preview(self, text: str, data: object) -> None:
+        """A look at what is being made."""
+        self._tell("preview", text, {"preview": data})
+
+    @property
+    def backlog(self) -> bool:
+        """Whether so much waits to be written that whoever says more should wait."""
+        return len(self._waiting) >= _BACKLOG_LINES or self._characters >= _BACKLOG_CHARACTERS
+
     def beat(self) -> tuple[Progress, tuple[Line, ...]]:
         """Where the attempt stands, and the lines that are not written yet, oldest first."""
         with self._lock:
-            self.stage_is_news = False
+            self.is_news = False
             return self._progress(), self._aged(LINES_PER_BEAT)
 
     def written(self, last: int) -> None:
         """The lines up to number `last` are stored."""
         with self._lock:
             while self._waiting and self._waiting[0][1].n <= last:
-                self._waiting.popleft()
+                self._characters -= len(self._waiting.popleft()[1].message)
 
     def last(self) -> tuple[Progress, tuple[Line, ...]]:
         """Where the attempt stood, and all that is left to write when it ends, the kept tail included."""
@@ -98,12 +128,27 @@ class AttemptReport:
             return self._progress(), self._aged()
 
     def _aged(self, most: int | None = None) -> tuple[Line, ...]:
-        now = self._clock()
-        return tuple(replace(line, age_ms=max(0, round(1000 * (now - at)))) for at, line in islice(self._waiting, most))
+        now, room = self._clock(), math.inf if most is None else CHARACTERS_PER_BEAT
+        taken: list[Line] = []
+        for at, line in islice(self._waiting, most):
+            room -= len(line.message)
+            if taken and room < 0:
+                break
+            taken.append(replace(line, age_ms=max(0, round(1000 * (now - at)))))
+        return tuple(taken)
+
+    def _tell(self, kind: EventKind, text: str, data: dict[str, Any]) -> None:
+        with self._lock:
+            self._said += 1
+            self.moves += 1
+            self.is_news = True
+            self._add("info", kind, text, data)
 
     def _add(self, level: Level, kind: EventKind, message: str, data: dict[str, Any] | None) -> None:
         self._count += 1
-        text = message if len(message) <= MESSAGE_LENGTH else message[: MESSAGE_LENGTH - 1] + "…"
+        longest = SAID_LENGTH if kind == "message" else MESSAGE_LENGTH
+        text = message if len(message) <= longest else message[: longest - 1] + "…"
+        self._characters += len(text)
         line = Line(n=self._count, level=level, kind=kind, message=text, data=_plain(data))
         self._waiting.append((self._clock(), line))
 

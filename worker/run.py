@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from shared.job import Job, Level
+from shared.session import Role
 
 if TYPE_CHECKING:
     from shared.storage.protocol import StorageAdapter
@@ -26,8 +27,24 @@ class Report(Protocol):
     def progress(self, current: float, total: float | None) -> None:
         """`current` of `total` in the stage's own unit are really done; None when the total is unknown."""
 
+    def part(self, name: str) -> None:
+        """The stage has come to another part of its work, whose progress starts afresh."""
+
+    def alive(self) -> None:
+        """Something moves that has no progress: the attempt does not stand still."""
+
     def log(self, level: Level, message: str, **data: Any) -> None:  # noqa: ANN401 - any JSON value
         """One line of the job's history."""
+
+    def message(self, role: Role, text: str) -> None:
+        """Something said in the job's session: all of it is kept."""
+
+    def preview(self, text: str, data: object) -> None:
+        """A look at what is being made."""
+
+    @property
+    def backlog(self) -> bool:
+        """Whether so much waits to be written that whoever says more should wait."""
 
 
 @dataclass(frozen=True, slots=True)

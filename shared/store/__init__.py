@@ -22,7 +22,9 @@ def get_job_store(settings: Settings) -> JobStore:
     """The store of this process for the configured database; the same object every time."""
     with _lock:
         if settings.database_url not in _stores:
-            _stores[settings.database_url] = _open(settings)
+            store = _open(settings)
+            store.types = tuple(settings.job_types)
+            _stores[settings.database_url] = store
         return _stores[settings.database_url]
 
 
@@ -34,7 +36,7 @@ def reset_job_store() -> None:
         _stores.clear()
 
 
-def _open(settings: Settings) -> JobStore:
+def _open(settings: Settings) -> SqlJobStore:
     # Each process imports the one adapter it uses: the functions' cold start need not load both drivers.
     if settings.database_url.startswith("sqlite:///"):
         from shared.store.local import LocalJobStore  # noqa: PLC0415 - see above

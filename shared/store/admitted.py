@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shared.errors import Quota, RateLimited, Refused, TooManyWaiting
 from shared.job import Job, NewJob
+from shared.session import NewSession, Session
 from shared.store import statements as sql
 from shared.store.protocol import Admission, Watch
 from shared.store.rows import Row, to_key
@@ -30,6 +31,7 @@ class Admitted(SqlJobStore):
 
     def __init__(self, inner: SqlJobStore, admission: Admission) -> None:
         self._inner, self._admission, self.usage = inner, admission, inner.usage
+        self.types = inner.types
         self._step = _step(admission.writes_per_minute)
         self._new_jobs = 0
         self._root: str | None = None
@@ -44,6 +46,12 @@ class Admitted(SqlJobStore):
         self._new_jobs = sum(map(len, families)) if self._admission.max_waiting else 0
         self._root = families[0][0].id
         return super()._create_again(families)
+
+    def create_session(self, session: NewSession, turn: NewJob | None = None) -> tuple[Session, bool]:
+        """Begin a session, when there is room for its first turn."""
+        if turn is not None:
+            self._new_jobs, self._root = int(self._admission.max_waiting > 0), turn.id
+        return super().create_session(session, turn)
 
     def migrate(self) -> Sequence[str]:
         """As the store within."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from shared.errors import Quota
 from shared.job import Claim, Event, Job, Level, Line, NewJob, Outcome, Output, Phase, Progress, Status
 from shared.keys import ApiKey
+from shared.session import Message, NewSession, Session
 from shared.store.usage import Usage
 
 AssetState = Literal["uploading", "ready"]
@@ -249,6 +250,7 @@ class Pruned:
     job_ids: tuple[str, ...]
     asset_ids: tuple[str, ...]
     walked_to: int
+    session_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +434,24 @@ class JobStore(Protocol):
 
     def kept_outputs(self, job_ids: Sequence[str], *, ended_before_s: float) -> dict[str, frozenset[str] | None]:
         """The keys of the files of jobs, by id; None for one that is unfinished or has ended less long ago."""
+
+    # --- sessions ------------------------------------------------------------------------------------------
+    def create_session(self, session: NewSession, turn: NewJob | None = None) -> tuple[Session, bool]:
+        """Begin a session, with its first turn when there is one; repeats are safe.
+
+        Returns the session and whether it is new. Raises `Conflict` when its key belongs to another request.
+        """
+
+    def session(self, session_id: str) -> Session | None:
+        """A session with its newest turn and the last that was said."""
+
+    def sessions(self, *, limit: int, before_place: int | None = None) -> Sequence[Session]:
+        """Sessions, the last used first."""
+
+    def messages(
+        self, session_id: str, *, limit: int, after: int | None = None, before: int | None = None
+    ) -> Sequence[Message]:
+        """What was said, oldest first: with id > `after`, or the newest ones with id < `before`, or the newest."""
 
     # --- assets --------------------------------------------------------------------------------------------
     def add_asset(self, asset: Asset) -> Asset:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from shared.job import PHASES, Job, NewJob, Output, Status, new_id
+from shared.job import PHASES, TERMINAL, Job, NewJob, Output, Status, new_id
 from shared.keys import ApiKey
+from shared.session import Message, Session, Turn
 from shared.store.protocol import (
     Asset,
     Beat,
@@ -24,6 +25,7 @@ from shared.store.protocol import (
 )
 
 Row = Mapping[str, Any]
+_SESSION_COLUMNS = ("id", "place", "program", "title", "caller", "created_at", "updated_at", "request_hash")
 
 
 def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def new_row(job: NewJob, has_children: bool) -> dict[str, Any]:
         "parent_id": job.parent_id,
         "child_key": job.child_key,
         "retry_of": job.retry_of,
+        "session_id": job.session_id,
         "params": json.dumps(job.params),
         "result": None if job.result is None else json.dumps(job.result),
         "outputs": json.dumps([asdict(output) for output in job.outputs]),
@@ -86,6 +89,7 @@ def again(family: Sequence[Job]) -> list[NewJob]:
             child_key=job.child_key,
             on_child_failure=job.on_child_failure,
             retry_of=job.id,
+            session_id=job.session_id,
             tags=job.tags,
             webhook_url=job.webhook_url,
             caller=job.caller,
@@ -152,6 +156,29 @@ def to_webhook(row: Row) -> Webhook:
     """A notification that is due."""
     job = None if row["job"] is None else json.loads(row["job"])
     return Webhook(row["job_id"], row["url"], row["attempts"], bool(row["gone"]), job)
+
+
+def to_session(row: Row) -> Session:
+    """A session with its newest turn."""
+    turn = None
+    if row["job_id"] is not None:
+        error = None if row["job_error"] is None else json.loads(row["job_error"])
+        status = Status(row["job_status"])
+        cancelling = bool(row["cancelling"]) and status not in TERMINAL
+        turn = Turn(row["job_id"], status, cancelling, error, bool(row["needs_input"]), row["job_updated_at"])
+    return Session(
+        **{name: row[name] for name in _SESSION_COLUMNS},
+        params=json.loads(row["params"]),
+        turn=turn,
+        preview=tuple(Message(role="assistant", **item) for item in reversed(json.loads(row["preview"]))),
+    )
+
+
+def to_message(row: Row) -> Message:
+    """Something said in a session."""
+    about = json.loads(row["data"])
+    assets = tuple(about.get("assets", ()))
+    return Message(row["id"], row["job_id"], about["role"], row["text"], row["at"], assets)
 
 
 def sent_json(sent: Sent) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from shared.job import (
     Status,
 )
 from shared.keys import MAX_LIVE, ApiKey
-from shared.store import feeds, integrity, schedules, steering, webhooks
+from shared.session import Message, NewSession, Session
+from shared.store import feeds, integrity, schedules, sessions, steering, webhooks
 from shared.store import statements as sql
 from shared.store.protocol import (
     NO_METRICS,
@@ -65,7 +66,9 @@ from shared.store.rows import (
     sent_json,
     to_asset,
     to_key,
+    to_message,
     to_schedule,
+    to_session,
     to_sources,
     to_tally,
     to_upkeep,
@@ -109,6 +112,8 @@ class SqlJobStore(ABC):
     """
 
     usage: Usage
+    #: The job types of this deployment, for the places of waiting jobs.
+    types: Sequence[str] = tuple(JOB_TYPES)
 
     @abstractmethod
     def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:
@@ -157,7 +162,7 @@ class SqlJobStore(ABC):
         found = Statement(sql.BY_ID_OR_KEY, {"id": root.id, "caller": root.caller, "key": root.idempotency_key})
         rows = (self._run_families(insertions, [found]) if family else self._run([*insertions, found]))[-1]
         if not rows:
-            raise self._refusal(root)
+            raise self._refusal(root) if root.session_id is None else self._turn_refusal(root.session_id)
         job = Job.from_row(rows[0])
         if job.id != root.id and job.request_hash != root.request_hash:
             raise Conflict(
@@ -181,9 +186,18 @@ class SqlJobStore(ABC):
             return Conflict(f"Phase {new.phase} of job {parent.id} has passed; it is in {PHASES[parent.open_phase]}.")
         return Conflict(f"Job {parent.id} has another child with the key {new.child_key!r}; choose another child_key.")
 
+    def _turn_refusal(self, session_id: str) -> Exception:
+        found = self.session(session_id)
+        if found is None or found.turn is None:
+            return NotFound(f"There is no session {session_id}; it may have been deleted after its retention time.")
+        return Conflict(
+            f"Session {session_id} is still at its last message (job {found.turn.job_id}); "
+            "wait for its end, or cancel that job, then send this one."
+        )
+
     def get(self, job_id: str) -> Job | None:
         """A job with its place in the queue and, while it waits, its estimated time to the end."""
-        rows = self._read([Statement(sql.GET, {"id": job_id, "types": names_json(JOB_TYPES)})])[0]
+        rows = self._read([Statement(sql.GET, {"id": job_id, "types": names_json(self.types)})])[0]
         if not rows:
             return None
         row = rows[0]
@@ -206,7 +220,7 @@ class SqlJobStore(ABC):
         page, head, *end = self._read(
             [
                 Statement(sql.LIST[window], params),
-                Statement(sql.HEAD, {"types": names_json(JOB_TYPES)}),
+                Statement(sql.HEAD, {"types": names_json(self.types)}),
                 *([Statement(sql.LIST_END[window], params)] if filtered else []),
             ]
         )
@@ -324,7 +338,7 @@ class SqlJobStore(ABC):
     def children(self, job_id: str) -> Sequence[Job]:
         """The children of a job by phase, then in order of creation."""
         family, head = self._read(
-            [Statement(sql.CHILDREN, {"id": job_id}), Statement(sql.HEAD, {"types": names_json(JOB_TYPES)})]
+            [Statement(sql.CHILDREN, {"id": job_id}), Statement(sql.HEAD, {"types": names_json(self.types)})]
         )
         jobs = _placed(family, head)
         return sorted(jobs, key=lambda job: (PHASES.index(job.phase or "core"), job.seq))
@@ -352,7 +366,7 @@ class SqlJobStore(ABC):
         counts, oldest, tallies, workers, steered = self._read(
             [
                 Statement(sql.UNFINISHED, {"most": count_to}),
-                Statement(sql.OLDEST_PENDING, {"types": names_json(JOB_TYPES)}),
+                Statement(sql.OLDEST_PENDING, {"types": names_json(self.types)}),
                 Statement(sql.TALLIES, {"hours": hours}),
                 Statement(sql.WORKERS),
                 Statement(steering.STEERED, {"type": None}),
@@ -419,6 +433,48 @@ class SqlJobStore(ABC):
             row["id"]: frozenset(output["key"] for output in json.loads(row["outputs"])) if row["settled"] else None
             for row in rows
         }
+
+    # --- sessions ------------------------------------------------------------------------------------------
+    def create_session(self, session: NewSession, turn: NewJob | None = None) -> tuple[Session, bool]:
+        """Begin a session, with its first turn when there is one; repeats are safe."""
+        about: Bound = {
+            "id": session.id,
+            "program": session.program,
+            "title": session.title,
+            "params": json.dumps(session.params),
+            "caller": session.caller,
+            "key": session.idempotency_key,
+            "hash": session.request_hash,
+        }
+        first = _insertions([turn]) if turn is not None else []
+        rows = self._run([Statement(sessions.ADD, about), *first, Statement(sessions.BY_ID_OR_KEY, about)])[-1]
+        found = to_session(rows[0])
+        if found.id != session.id and found.request_hash != session.request_hash:
+            raise Conflict(
+                f"The Idempotency-Key was used before for another request (session {found.id}). "
+                "Use a new key for a new session."
+            )
+        return found, found.id == session.id
+
+    def session(self, session_id: str) -> Session | None:
+        """A session with its newest turn and the last that was said."""
+        rows = self._read([Statement(sessions.ONE, {"id": session_id})])[0]
+        return to_session(rows[0]) if rows else None
+
+    def sessions(self, *, limit: int, before_place: int | None = None) -> Sequence[Session]:
+        """Sessions, the last used first."""
+        params = {"before": _NEWEST if before_place is None else before_place, "limit": limit}
+        return [to_session(row) for row in self._read([Statement(sessions.LIST, params)])[0]]
+
+    def messages(
+        self, session_id: str, *, limit: int, after: int | None = None, before: int | None = None
+    ) -> Sequence[Message]:
+        """What was said, oldest first."""
+        about: Bound = {"id": session_id, "limit": limit, "after": after, "before": before or _NEWEST}
+        if after is not None:
+            return [to_message(row) for row in self._read([Statement(sessions.MESSAGES_AFTER, about)])[0]]
+        rows = self._read([Statement(sessions.MESSAGES_BEFORE, about)])[0]
+        return [to_message(row) for row in reversed(rows)]
 
     # --- assets --------------------------------------------------------------------------------------------
     def add_asset(self, asset: Asset) -> Asset:
@@ -635,12 +691,15 @@ class SqlJobStore(ABC):
     def prunable(self, *, older_than_s: float, limit: int = 100) -> Pruned:
         """Ended jobs and assets nobody needs, oldest first, from where the last walk stopped."""
         params = {"age": int(older_than_s * 1000), "limit": limit}
-        jobs, assets = self._read([Statement(sql.PRUNABLE, params), Statement(sql.PRUNABLE_ASSETS, params)])
+        jobs, assets, idle = self._read(
+            [Statement(text, params) for text in (sql.PRUNABLE, sql.PRUNABLE_ASSETS, sessions.PRUNABLE)]
+        )
         at_the_end = len(jobs) < limit or jobs[-1]["young"]
         return Pruned(
             job_ids=tuple(row["id"] for row in jobs if row["old"]),
             asset_ids=tuple(row["id"] for row in assets),
             walked_to=0 if at_the_end else jobs[-1]["seq"],
+            session_ids=tuple(row["id"] for row in idle),
         )
 
     def prune(self, pruned: Pruned) -> int:
@@ -653,6 +712,7 @@ class SqlJobStore(ABC):
                 Statement(webhooks.PRUNE, {"ids": ids}),
                 Statement(webhooks.FORGET_GONE),
                 Statement(sql.PRUNE_ASSETS, {"ids": json.dumps(pruned.asset_ids)}),
+                Statement(sessions.PRUNE, {"ids": json.dumps(pruned.session_ids)}),
                 Statement(sql.WALK, {"name": "prune", "seq": pruned.walked_to}),
                 Statement(sql.PRUNE_WORKERS),
             ]

@@ -43,10 +43,10 @@ MIGRATED = f"INSERT INTO migration VALUES (:name, {NOW})"
 #: that a retry carries over: its parent may be carried over too, and has ended then. Left out is also a child whose
 #: item another parent has taken, and a job of a schedule whose time was taken for another.
 INSERT = f"""
-INSERT INTO job (id, type, name, status, priority, phase, parent_id, child_key, depth, retry_of, params, result,
-  outputs, attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at, completed_at, caller,
-  idempotency_key, request_hash, webhook_url, tags, on_child_failure, own_work, open_phase, stopping,
-  children_total, children_done, children_failed, pre_left, core_left, post_left, weight, overall)
+INSERT INTO job (id, type, name, status, priority, phase, parent_id, child_key, depth, retry_of, session_id, params,
+  result, outputs, attempt, failures, max_failures, timeout_s, last_line, run_at, created_at, updated_at,
+  completed_at, caller, idempotency_key, request_hash, webhook_url, tags, on_child_failure, own_work, open_phase,
+  stopping, children_total, children_done, children_failed, pre_left, core_left, post_left, weight, overall)
 SELECT v ->> 'id', v ->> 'type', v ->> 'name',
   CASE
     WHEN v ->> 'status' IS NOT NULL THEN v ->> 'status'
@@ -56,19 +56,21 @@ SELECT v ->> 'id', v ->> 'type', v ->> 'name',
     ELSE 'pending'
   END,
   v ->> 'priority', v ->> 'phase', v ->> 'parent_id', v ->> 'child_key', COALESCE(p.depth + 1, 0), v ->> 'retry_of',
-  v ->> 'params', v ->> 'result', v ->> 'outputs', 0, 0, v ->> 'max_failures', v ->> 'timeout_s', 0, v ->> 'run_at',
+  v ->> 'session_id', v ->> 'params', v ->> 'result', v ->> 'outputs', 0, 0, v ->> 'max_failures',
+  v ->> 'timeout_s', 0, v ->> 'run_at',
   {NOW}, {NOW}, CASE WHEN v ->> 'status' = 'completed' THEN {NOW} END, v ->> 'caller', v ->> 'idempotency_key',
   v ->> 'request_hash', v ->> 'webhook_url', v ->> 'tags', v ->> 'on_child_failure', v ->> 'own_work', -1, 0,
   0, 0, 0, 0, 0, 0, v ->> 'weight', CASE WHEN v ->> 'status' = 'completed' THEN 100.0 ELSE 0.0 END
 FROM (SELECT value AS v, key AS place FROM json_each(:jobs)) LEFT JOIN job AS p ON p.id = v ->> 'parent_id'
-WHERE (v ->> 'parent_id' IS NULL AND (v ->> 'schedule' IS NULL OR EXISTS (
+WHERE (v ->> 'session_id' IS NULL OR EXISTS (SELECT 1 FROM session WHERE id = v ->> 'session_id')) AND (
+  (v ->> 'parent_id' IS NULL AND (v ->> 'schedule' IS NULL OR EXISTS (
     SELECT 1 FROM schedule WHERE name = v ->> 'schedule' AND last_job_id = v ->> 'id'))) OR (
   v ->> 'status' = 'completed' AND v ->> 'retry_of' IS NOT NULL AND p.id IS NOT NULL) OR (
   p.status NOT IN {TERMINAL_LIST} AND p.stopping = 0 AND p.cancel_requested_at IS NULL
   AND p.open_phase <= v ->> 'phase_index' AND p.depth + 1 < :max_depth
   AND (:attempt IS NULL OR (p.attempt = :attempt AND p.worker_id = :worker AND p.status = 'running'))
   AND (v ->> 'once' IS NULL OR EXISTS (SELECT 1 FROM seen
-    WHERE caller = v ->> 'caller' AND item = v ->> 'once' AND job_id = v ->> 'parent_id')))
+    WHERE caller = v ->> 'caller' AND item = v ->> 'once' AND job_id = v ->> 'parent_id'))))
 ORDER BY place
 ON CONFLICT DO NOTHING
 """
@@ -315,10 +317,11 @@ def _lines(accepted: str) -> str:
     # Lines are numbered per attempt, so a repeat inserts nothing twice. Runs before `last_line` moves, and writes
     # nothing when the statement that moves it will refuse: the lines would come a second time.
     return f"""
-INSERT INTO event (job_id, attempt, line, at, level, kind, message, data)
+INSERT INTO event (job_id, attempt, line, at, level, kind, message, data, session_id)
 SELECT j.id, j.attempt, l.value ->> 'n', {NOW} - (l.value ->> 'age_ms'), l.value ->> 'level', l.value ->> 'kind',
   l.value ->> 'message',
-  CASE WHEN l.value -> 'data' <> 'null' THEN l.value -> 'data' END
+  CASE WHEN l.value -> 'data' <> 'null' THEN l.value -> 'data' END,
+  CASE WHEN l.value ->> 'kind' = 'message' THEN j.session_id END
 FROM json_each(:beats) AS b
 CROSS JOIN job AS j ON j.id = b.value ->> 'id' AND j.attempt = b.value ->> 'attempt'
   AND j.worker_id = :worker AND j.status = 'running'
@@ -456,7 +459,8 @@ WHERE status = 'waiting_children' AND {_LEFT} = 0
 PRUNABLE = f"""
 SELECT j.seq, j.id,
   j.completed_at < {NOW} - :age AND (p.id IS NULL OR p.completed_at < {NOW} - :age)
-    AND NOT EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id) AND NOT {_READ} AS old,
+    AND NOT EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id) AND NOT {_READ}
+    AND NOT EXISTS (SELECT 1 FROM session AS s WHERE s.id = j.session_id AND s.updated_at >= {NOW} - :age) AS old,
   j.created_at >= {NOW} - :age AS young
 FROM job AS j LEFT JOIN job AS p ON p.id = j.parent_id
 WHERE j.seq > COALESCE((SELECT seq FROM walk WHERE name = 'prune'), 0) ORDER BY j.seq LIMIT :limit

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from shared.types.agent import AgentParams
 from shared.types.base import LOSSY, JobParams, OutputSpec, Params, is_url
 from shared.types.check import CheckParams
 from shared.types.collect import CollectParams
@@ -23,6 +24,7 @@ from shared.types.thumbnail import ThumbnailParams
 __all__ = [
     "JOB_TYPES",
     "LOSSY",
+    "AgentParams",
     "CheckParams",
     "CollectParams",
     "EditParams",
@@ -54,6 +56,8 @@ class JobType:
     stall_s: float
     max_failures: int = 2
     on_child_failure: Literal["fail", "continue"] = "fail"
+    #: Programs that an operator registered; a turn of an `agent` is made by its session and not by POST /api/jobs.
+    kind: Literal["built_in", "workflow", "agent"] = "built_in"
     #: The JSON files it makes, each with the model whose schema is published.
     documents: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     #: Only who may do everything may queue it.

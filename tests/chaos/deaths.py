@@ -12,6 +12,7 @@ from typing import Any
 import urllib3
 
 from shared.job import Failure, Outcome, Output, Status, new_id
+from shared.session import NewSession
 from shared.store.protocol import ClaimRequest, Schedule, Worker
 from tests.chaos.nursery import until
 from tests.chaos.world import World, parent_of
@@ -255,15 +256,41 @@ def creating_a_family(client: Client) -> None:
     world.wanted |= dict.fromkeys(made, Status.COMPLETED)
 
 
+def beginning(client: Client) -> None:
+    """There is one session under the key, with one message."""
+    world, key = client.world, new_id()
+    programs = world.folder / "programs.toml"
+    programs.write_text('[programs.mute]\nkind = "agent"\ntitle = "Mute"\ncommand = ["true"]\n')
+    world.settings["PROGRAMS"] = programs
+    _, living = world.start_api()
+    knowing = Client(world, client.point, living)
+    body = {"program": "mute", "message": {"text": "Hello"}}
+    status, session = knowing.insist("POST", "/api/sessions", body, **{"Idempotency-Key": key})
+    assert status in {200, 201}
+    made = world.rows(f"SELECT id FROM session WHERE idempotency_key = '{key}'")
+    assert [row["id"] for row in made] == [session["id"]]
+    turns = world.rows(f"SELECT id FROM job WHERE session_id = '{session['id']}'")
+    assert [row["id"] for row in turns] == [session["active_job_id"]]
+    said = world.rows(f"SELECT message FROM event WHERE session_id = '{session['id']}'")
+    assert [row["message"] for row in said] == ["Hello"]
+    world.wanted[session["active_job_id"]] = Status.CANCELLED
+    assert knowing.safely("POST", f"/api/jobs/{session['active_job_id']}/cancel")[0] == 200
+
+
 def reading(client: Client) -> None:
     """Nothing has changed, and the answer comes."""
     job = _cancelled(client.world)
+    session = NewSession(id=new_id(), program="mute", title=None, params={}, caller="local")
+    client.world.store.create_session(session)
     paths = {
         "get": f"/api/jobs/{job}",
         "list": "/api/jobs",
         "children": f"/api/jobs/{job}/children",
         "events": f"/api/jobs/{job}/events",
         "stats": "/api/stats",
+        "session": f"/api/sessions/{session.id}",
+        "sessions": "/api/sessions",
+        "messages": f"/api/sessions/{session.id}",
         "check": "/readyz",
         "api_keys": "/readyz",
         "upkeep": "/readyz",
@@ -423,7 +450,8 @@ APIS: Ways = (
     (r"steer", steering),
     (r"(put|remove|run)_schedule|schedules", scheduling),
     (r"create\.|sources\.", creating),
-    (r"(get|list|children|events|stats|check|api_keys|upkeep)\.", reading),
+    (r"create_session", beginning),
+    (r"(get|list|children|events|stats|sessions?|messages|check|api_keys|upkeep)\.", reading),
     (r"last_event_id|running", following),
     (r"patch", patching),
     (r"cancel", cancelling),

@@ -19,7 +19,7 @@ from tests.real.sqld import Sqld
 
 TABLES = (
     "job", "event", "tally", "worker", "asset", "walk", "feed", "seen", "api_key", "budget", "webhook", "webhook_gone",
-    "steering", "schedule", "upkeep",
+    "steering", "schedule", "upkeep", "session",
 )  # fmt: skip
 
 

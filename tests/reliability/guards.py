@@ -550,8 +550,8 @@ GUARDS = (
         1,
         "files that an unfinished job reads are not pruned",
         STATEMENTS,
-        "AND NOT {_READ} AS old",
-        "AS old",
+        "AND NOT {_READ}\n",
+        "\n",
         "tests/contract/test_shown.py::test_files_that_an_unfinished_job_reads_are_not_deleted",
     ),
     Guard(
@@ -569,5 +569,21 @@ GUARDS = (
         "        if not owner:\n            raise _lost(claim)\n        return to_sources",
         "        return to_sources",
         "tests/contract/test_shown.py::test_an_owner_finds_files_of_other_jobs_and_of_its_siblings",
+    ),
+    Guard(
+        2,
+        "a session is at one turn at most",
+        "shared/store/migrations/0007_sessions.sql",
+        "CREATE UNIQUE INDEX job_session_active",
+        "CREATE INDEX job_session_active",
+        "tests/contract/test_sessions.py::test_a_second_turn_is_refused_while_one_is_at_work",
+    ),
+    Guard(
+        3,
+        "a long-lived program that does not let go of a job ends with it",
+        "worker/process.py",
+        "        survivors += sum(child.bring_down() for child in adopted)\n",
+        "",
+        "tests/worker/test_workflow.py::test_a_deaf_program_is_killed_for_a_cancel",
     ),
 )
