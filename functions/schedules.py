@@ -107,7 +107,11 @@ def _must_be_new(name: str, known: int) -> None:
 
 
 def _params(body: ScheduleRequest, settings: Settings) -> dict[str, Any]:
-    kind = JOB_TYPES[body.type]
+    kind = JOB_TYPES.get(body.type)
+    if kind is None:
+        raise invalid(
+            [FieldError("type", "is a registered program, and those are not scheduled; choose a built-in type")]
+        )
     if not kind.stages:
         raise invalid([FieldError("type", f"a {body.type} has no work of its own; schedule the types of its children")])
     params = checked(kind.params, body.params, "params", context={CONTEXT: settings.known_presets})
