@@ -10,14 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from functions import events, jobs, ops, pages, schedules, sessions, steering, uploads
-from functions.auth import Guard
+from functions import events, jobs, login, ops, pages, schedules, sessions, steering, uploads
+from functions.answers import Answers
+from functions.auth import Access, Guard
 from functions.call import Context, Operation, routes
 from functions.edge import Bound, Stamp
 from functions.feed import Feed
 from functions.files import LocalFiles
 from functions.keyring import Keyring
 from functions.limits import Limits
+from functions.login import MeView
 from functions.metrics import Metrics
 from functions.models import (
     CancelSelection,
@@ -28,6 +30,7 @@ from functions.models import (
     JobQuery,
     JobRequest,
     LiveQuery,
+    LoginRequest,
     RetrySelection,
     SchedulePatch,
     ScheduleRequest,
@@ -61,9 +64,10 @@ from shared.store.protocol import JobStore
 OPERATIONS = (
     Operation("POST", "/api/jobs", jobs.create, "Queue a job", body=JobRequest, headers=("Idempotency-Key",),
               answers={201: JobView, 200: JobView}, scope="write", cost="job"),
-    Operation("GET", "/api/jobs", jobs.list_, "List jobs", query=JobListQuery, answers={200: JobListView}),
+    Operation("GET", "/api/jobs", jobs.list_, "List jobs", query=JobListQuery, headers=("Cache-Control",),
+              answers={200: JobListView}, shared=True),
     Operation("GET", "/api/jobs/{id}", jobs.show, "Read a job, or wait for it to change", query=JobQuery,
-              headers=("If-None-Match",), answers={200: JobView, 304: "Not changed"}),
+              headers=("If-None-Match", "Cache-Control"), answers={200: JobView, 304: "Not changed"}, shared=True),
     Operation("PATCH", "/api/jobs/{id}", jobs.patch, "Change a job that has not started", body=JobPatch,
               answers={200: JobView}, scope="write", cost="write"),
     Operation("DELETE", "/api/jobs/{id}", jobs.delete, "Cancel a job, or delete an ended one", query=DeleteQuery,
@@ -72,9 +76,10 @@ OPERATIONS = (
               scope="write"),
     Operation("POST", "/api/jobs/{id}/retry", jobs.retry, "Run a job that ended badly again",
               headers=("Idempotency-Key",), answers={201: JobView, 200: JobView}, scope="write", cost="job"),
-    Operation("GET", "/api/jobs/{id}/children", jobs.children, "List children by phase", answers={200: JobsView}),
+    Operation("GET", "/api/jobs/{id}/children", jobs.children, "List children by phase",
+              headers=("Cache-Control",), answers={200: JobsView}, shared=True),
     Operation("GET", "/api/jobs/{id}/events", jobs.history, "Read a job's history and log", query=HistoryQuery,
-              answers={200: HistoryView}),
+              headers=("Cache-Control",), answers={200: HistoryView}, shared=True),
     Operation("GET", "/api/jobs/{id}/outputs", jobs.outputs, "List finished files", answers={200: OutputsView}),
     Operation("GET", "/api/jobs/{id}/outputs/{name}", jobs.output, "Go to a file", answers={302: "The file is there"}),
     Operation("POST", "/api/jobs/cancel", steering.cancel_many, "Cancel many jobs", body=CancelSelection,
@@ -101,7 +106,8 @@ OPERATIONS = (
               headers=("Idempotency-Key",), answers={201: JobView, 200: JobView}, scope="write", cost="job"),
     Operation("GET", "/api/events", events.live, "Follow jobs as Server-Sent Events", query=LiveQuery,
               headers=("Last-Event-ID",), answers={200: "Messages `hello`, `event`, `job` and `reset`"}),
-    Operation("GET", "/api/stats", ops.stats, "The queue at a glance", query=StatsQuery, answers={200: StatsView}),
+    Operation("GET", "/api/stats", ops.stats, "The queue at a glance", query=StatsQuery, headers=("Cache-Control",),
+              answers={200: StatsView}, shared=True),
     Operation("GET", "/api/job-types", ops.job_types, "What Spool can do", answers={200: JobTypesView}),
     Operation("PATCH", "/api/job-types/{id}", steering.steer, "Pause, resume or limit a job type", body=TypePatch,
               answers={200: SteeringView}, scope="admin"),
@@ -114,6 +120,10 @@ OPERATIONS = (
               scope="admin"),
     Operation("POST", "/api/schedules/{id}/run", schedules.run, "Make a schedule's job now",
               answers={201: JobView}, scope="admin"),
+    Operation("POST", "/api/login", login.log_in, "Log a browser in", body=LoginRequest, answers={200: MeView},
+              scope=None),
+    Operation("POST", "/api/logout", login.log_out, "Log a browser out", answers={204: "Logged out"}, scope=None),
+    Operation("GET", "/api/me", login.me, "Who asks, and what they may do", answers={200: MeView}, scope=None),
     Operation("GET", "/metrics", ops.metrics, "The queue and its workers for Prometheus",
               answers={200: "Prometheus text format 0.0.4"}),
     Operation("GET", "/healthz", ops.healthz, "Whether the process is up", answers={200: HealthView},
@@ -135,7 +145,9 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
         raise ConfigurationError(
             "SPOOL_CORS_ORIGINS holds *; list the origins that may call, such as https://example.org."
         )
-    keyring = Keyring(store)
+    keyring, secret = Keyring(store), signing_secret(settings)
+    answers = Answers()
+    access = Access(tokens=tokens, keyring=keyring, secret=secret)
     app = Starlette(
         routes=[*routes(OPERATIONS), *_files(storage, store), *pages.routes(storage.origin)],
         middleware=[
@@ -148,7 +160,7 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
                 expose_headers=("ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
             ),
             Middleware(Bound),
-            Middleware(Guard, tokens=tokens, origins=settings.cors_origins, keyring=keyring),
+            Middleware(Guard, origins=settings.cors_origins, access=access),
         ],
         exception_handlers={HTTPException: _not_routed},
     )
@@ -157,10 +169,12 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
         settings=settings,
         store=store,
         storage=storage,
-        secret=signing_secret(settings),
-        feed=Feed(store),
+        secret=secret,
+        feed=Feed(store, answers.forget),
         readiness=Readiness(),
         keyring=keyring,
+        access=access,
+        answers=answers,
         limits=Limits(settings),
         metrics=Metrics(),
         streams=settings.lambda_function is None,

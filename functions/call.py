@@ -17,7 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from functions.auth import Caller
+from functions.answers import Answers, Copied, accepted_age_s
+from functions.auth import Access, Caller
 from functions.feed import Feed
 from functions.keyring import Keyring
 from functions.limits import Cost, Limits
@@ -53,6 +54,8 @@ class Context:
     feed: Feed
     readiness: Readiness
     keyring: Keyring
+    access: Access
+    answers: Answers
     limits: Limits
     metrics: Metrics
     streams: bool
@@ -116,7 +119,7 @@ class Operation:
     """One method of one path. `answers` says what each good status carries; the OpenAPI document is made of these.
 
     A handler is a function of a `Call`; plain ones run in a thread, because stores and storage block. A key needs
-    `scope` to call it, and `cost` says which limits hold.
+    `scope` to call it, and `cost` says which limits hold. The answer of a `shared` one is the same for all callers.
     """
 
     method: str
@@ -129,6 +132,7 @@ class Operation:
     answers: Mapping[int, type[BaseModel] | str] = field(default_factory=dict)
     scope: Scope | None = "read"
     cost: Cost = "free"
+    shared: bool = False
 
 
 def routes(operations: Sequence[Operation]) -> list[Route]:
@@ -150,6 +154,26 @@ async def _dispatch(methods: Mapping[str, Operation], request: Request) -> Respo
     caller: Caller = request.state.caller
     if operation.scope is not None:
         caller.must(operation.scope)
+    respond = partial(_respond, operation, request, context, caller)
+    if operation.shared and (age_s := accepted_age_s(request.headers)):
+        key = (request.url.path, request.url.query, request.headers.get("if-none-match"))
+        response = (await context.answers.get(key, age_s, partial(_copied, respond))).response()
+    else:
+        try:
+            response = await respond()
+        finally:
+            if operation.scope == "write":
+                context.answers.forget()
+    if request.method == "HEAD":
+        response.body = b""
+    return response
+
+
+async def _copied(respond: Callable[[], Awaitable[Response]]) -> Copied:
+    return Copied.of(await respond())
+
+
+async def _respond(operation: Operation, request: Request, context: Context, caller: Caller) -> Response:
     admission, asked_at = context.admission(caller, operation.cost), context.keyring.clock()
     try:
         response = await _answer(operation, await _read(operation, request, admission))
@@ -160,8 +184,6 @@ async def _dispatch(methods: Mapping[str, Operation], request: Request) -> Respo
         context.learn(caller, admission, asked_at)
     if admission.quota is not None:
         response.headers.update(quota_headers(admission.quota))
-    if request.method == "HEAD":
-        response.body = b""
     return response
 
 

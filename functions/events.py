@@ -13,6 +13,7 @@ from time import monotonic
 
 from starlette.responses import Response, StreamingResponse
 
+from functions.answers import LONGEST_S
 from functions.call import Call
 from functions.feed import Message, event_message, live_row
 from functions.models import LiveQuery
@@ -33,7 +34,8 @@ async def live(call: Call[LiveQuery, None]) -> Response:
     after = _resume_after(call)
     if call.context.streams and call.request.method == "GET":
         return _stream_of(_stream(call, after))
-    return _stream_of(await in_thread(partial(_batch, call.store, call.query.job, after)))
+    key, read = ("batch", call.query.job, after), partial(_batch, call.store, call.query.job, after)
+    return _stream_of(await call.context.answers.get(key, _RETRY_MS / 1000, partial(in_thread, read)))
 
 
 def _stream_of(body: AsyncIterator[str] | str) -> Response:
@@ -57,20 +59,31 @@ async def _stream(call: Call[LiveQuery, None], after: int | None) -> AsyncIterat
     seen = 0
     with feed.viewer() as viewer:
         yield f"retry: {_RETRY_MS}\n\n"
-        told = monotonic()
+        told = asked = monotonic()
         while not feed.closed and not viewer.behind:
             await viewer.wait(_KEEP_ALIVE_S)
             text = ""
             for message in viewer.take():
                 if message.kind == "hello":
-                    missed = await in_thread(partial(_missed, call.store, job_id, after, message.id or 0))
+                    missed = await _shared(call, after, message.id or 0)
                     text += "".join(map(_text, missed))
                     seen = missed[-1].id or 0
                 elif job_id in {None, message.job_id} and (message.id is None or message.id > seen):
                     text += _text(message)
+            if monotonic() - asked >= _KEEP_ALIVE_S:
+                asked = monotonic()
+                if not await in_thread(partial(call.context.access.still, call.who)):
+                    return
             if text or monotonic() - told >= _KEEP_ALIVE_S:
                 told = monotonic()
                 yield text or ": still here\n\n"
+
+
+async def _shared(call: Call[LiveQuery, None], after: int | None, newest: int) -> list[Message]:
+    """When a server comes back, all pages that were open ask for the same."""
+    key = ("missed", call.query.job, after, newest)
+    read = partial(_missed, call.store, call.query.job, after, newest)
+    return await call.context.answers.get(key, LONGEST_S, partial(in_thread, read))
 
 
 def _batch(store: JobStore, job_id: str | None, after: int | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,8 @@ _LIVE = {
     "id", "status", "cancelling", "stage", "stage_index", "stage_count", "progress", "progress_current",
     "progress_total", "eta_s", "attempt", "children", "updated_at",
 }  # fmt: skip
+#: What moves all the time; all else that changes makes lists and counts that were read before untrue.
+_FLOWING = {"progress", "progress_current", "progress_total", "eta_s", "updated_at"}
 _log = structlog.get_logger("spool.api")
 
 
@@ -80,10 +82,13 @@ class Viewer:
 
 
 class Feed:
-    """Reads the queue while somebody watches, and not at all otherwise."""
+    """Reads the queue while somebody watches, and not at all otherwise.
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
+    `on_change` is called before any viewer is told of something that lists and counts show.
+    """
+
+    def __init__(self, store: JobStore, on_change: Callable[[], None] = lambda: None) -> None:
+        self._store, self._on_change = store, on_change
         self._lock = threading.Lock()
         self._viewers: list[Viewer] = []
         self._thread: threading.Thread | None = None
@@ -125,8 +130,9 @@ class Feed:
                 with closing(self._store.watch()) as watch:
                     self._begin()
                     while not self._nobody_watches():
-                        if watch.wait(_IDLE_S):
-                            self._read()
+                        if watch.wait(max(_IDLE_S, watch.look_s)):
+                            if self._read():
+                                watch.found()
                             self._closed.wait(_GATHER_S)
             except Unavailable:  # the store says so, once for the whole process
                 self._closed.wait(_IDLE_S)
@@ -154,11 +160,14 @@ class Feed:
                     viewer.tell([Message("hello", "", {}, newest)])
         self._read()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Tell viewers what is new; returns whether anything is."""
         messages = []
         position = self._position or 0
+        moved = False
         while page := self._store.events(None, after=position, limit=_PAGE):
             messages += [event_message(event) for event in page]
+            moved = moved or any(event.kind in {"state", "stage"} for event in page)
             position = page[-1].id
         rows = {job.id: live_row(job) for job in self._store.running()}
         for job_id, row in rows.items():
@@ -166,10 +175,14 @@ class Feed:
             changes = {name: value for name, value in row.items() if name not in before or before[name] != value}
             if changes:
                 messages.append(Message("job", job_id, {"id": job_id, **changes}))
+                moved = moved or not changes.keys() <= _FLOWING
+        if moved:
+            self._on_change()
         with self._lock:
             self._position, self._rows = position, rows
             for viewer in self._viewers:
                 viewer.tell(messages)
+        return bool(messages)
 
     def _tell(self, messages: list[Message]) -> None:
         with self._lock:

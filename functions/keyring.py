@@ -48,14 +48,22 @@ class Keyring:
 
     def find(self, text: str) -> ApiKey | None:
         """The live key that `text` is; takes a round trip only when the key is unknown or what is known is too old."""
-        key_id = id_in(text) or ""
+        known = self._known(id_in(text) or "")
+        return known if known is not None and known.opens_with(text) else None
+
+    def live(self, key_id: str) -> ApiKey | None:
+        """The key with this id unless it was revoked; a round trip as for `find`."""
+        known = self._known(key_id)
+        return known if known is not None and known.live else None
+
+    def _known(self, key_id: str) -> ApiKey | None:
         known = self._keys.get(key_id)
         if not self.fresh or (known is None and self.clock() - self._asked_at >= _LOOK_S):
             with self._lock:
                 if not self.fresh or (key_id not in self._keys and self.clock() - self._asked_at >= _LOOK_S):
                     self._read()
             known = self._keys.get(key_id)
-        return known if known is not None and known.opens_with(text) else None
+        return known
 
     @property
     def due(self) -> bool:

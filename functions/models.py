@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from shared.job import TERMINAL, Level, Phase, Status
 from shared.programs import PROGRAM_TYPE
@@ -225,6 +234,12 @@ class UploadRequest(Body):
         description="Such as audio/wav, without parameters.",
     )
     size_bytes: int = Field(ge=1, le=MAX_UPLOAD_BYTES, description="Exact size; other bytes are refused.")
+
+
+class LoginRequest(Body):
+    """Somebody at a browser."""
+
+    key: SecretStr = Field(max_length=1000, description="A key of `spool keys create`, or one of SPOOL_API_TOKENS.")
 
 
 class NoQuery(Query):

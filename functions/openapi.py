@@ -32,6 +32,7 @@ _PLAIN: dict[str, dict[str, dict[str, Any]]] = {
     "/metrics": {"text/plain": {"schema": {"type": "string"}}},
 }
 _HEADERS = {
+    "Cache-Control": "`max-age=SECONDS`: an answer that others were given so many seconds ago (5 at most) will do.",
     "Idempotency-Key": "1 to 255 visible ASCII characters: the same key and body find the same job again.",
     "If-None-Match": "The ETag of the last answer: 304 when nothing has changed.",
     "Last-Event-ID": "The id of the last message received; browsers send it by themselves.",
@@ -84,7 +85,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if operation.body is not None:
         content = {"application/json": {"schema": schemas[operation.body, "validation"]}}
         described["requestBody"] = {"required": True, "content": content}
-    if operation.path == "/healthz":
+    if operation.path in {"/healthz", "/api/login", "/api/logout", "/api/me"}:
         described["security"] = []
     problem = {"application/problem+json": {"schema": schemas[Problem, "serialization"]}}
     responses: dict[str, Any] = {}

@@ -1,9 +1,9 @@
 // Talks to the API. Every failure is an ApiError whose message is a sentence for people.
 
-export const token = {
-  get: () => sessionStorage.getItem("spool.token"),
-  set: (value) => sessionStorage.setItem("spool.token", value),
-};
+/** An answer that other pages were given two seconds ago will do, unless this page has just changed something. */
+const SHARED = { "Cache-Control": "max-age=2" };
+const SETTLE_MS = 3000;
+let wroteAt = -Infinity;
 
 export class ApiError extends Error {
   /** `status` is 0 when nothing answered; `errors` name fields, where the answer did. */
@@ -15,8 +15,8 @@ export class ApiError extends Error {
 
 /** One request; resolves to the JSON of the answer. A patient one waits when the server says that it is too busy. */
 export async function call(method, path, body, { headers = {}, patient = false } = {}) {
-  const sent = { Accept: "application/json", ...headers };
-  if (token.get()) sent.Authorization = `Bearer ${token.get()}`;
+  if (method !== "GET") wroteAt = performance.now();
+  const sent = { Accept: "application/json", ...(performance.now() - wroteAt > SETTLE_MS ? SHARED : {}), ...headers };
   if (body) sent["Content-Type"] = "application/json";
   const signal = AbortSignal.timeout(30_000);
   const answer = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), signal }).catch(() => {

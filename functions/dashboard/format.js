@@ -5,6 +5,19 @@ import { now } from "./state.js";
 export const BAD = new Set(["failed", "dead_letter", "cancelled"]);
 export const TERMINAL = new Set([...BAD, "completed"]);
 
+const FLOW = ["progress", "progress_current", "progress_total", "eta_s"];
+
+/** The jobs, none with less progress than is known: an answer may be a moment older than what the live view told. */
+export function notBehind(jobs, known) {
+  const before = new Map((known ?? []).map((job) => [job.id, job]));
+  for (const job of jobs) {
+    const last = before.get(job.id);
+    const same = last && ["status", "attempt", "stage_index"].every((name) => last[name] === job[name]);
+    if (same && last.progress > job.progress) for (const name of FLOW) job[name] = last[name];
+  }
+  return jobs;
+}
+
 export const words = (name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 
 /** What a person would call this job: its title, its file or link, its part in a family, or its type. */

@@ -1,7 +1,8 @@
 // The page of one job: what it is doing, what it made, and what it said.
 
 import { call, history } from "./api.js";
-import { BAD, TERMINAL, number, title, words } from "./format.js";
+import { BAD, TERMINAL, notBehind, number, title, words } from "./format.js";
+import { may } from "./login.js";
 import { lifeCard, noteSpeed } from "./life.js";
 import { askFor } from "./list.js";
 import { listenCard, tracks } from "./listen.js";
@@ -22,9 +23,10 @@ export async function loadJob(id) {
   try {
     const [view, lines] = await Promise.all([call("GET", path), history(id, shown.read)]);
     addLines(shown, lines);
+    notBehind([view], [shown.view].filter(Boolean));
     Object.assign(shown, { view, error: "", read: lines.at(-1)?.id ?? shown.read });
     noteSpeed(shown, view);
-    if (view.children?.total) shown.children = (await call("GET", `${path}/children`)).items;
+    if (view.children?.total) shown.children = notBehind((await call("GET", `${path}/children`)).items, shown.children);
     if (view.outputs.length && !shown.outputs.length) await loadOutputs(shown, path);
   } catch (error) {
     if (error.status) shown.error = error.message; // that nobody answers is said above
@@ -68,8 +70,8 @@ const back = (parent) => html`<p class="back"><a href="#/">← All jobs</a>${
 
 const tools = (job) => html`
   <button class="quiet" @click=${() => copy(curl(job), "The curl command")}>Copy as curl</button>
-  ${TERMINAL.has(job.status) ? html`<button class="quiet" @click=${() => askFor("delete", [job], () => location.assign("#/"))}>Delete</button>
-    <a class="button" href="#/new?from=${job.id}">${BAD.has(job.status) ? "Retry with changes" : "Again, with changes"}</a>` : nothing}`;
+  ${TERMINAL.has(job.status) && may("admin") ? html`<button class="quiet" @click=${() => askFor("delete", [job], () => location.assign("#/"))}>Delete</button>` : nothing}
+  ${TERMINAL.has(job.status) && may("write") ? html`<a class="button" href="#/new?from=${job.id}">${BAD.has(job.status) ? "Retry with changes" : "Again, with changes"}</a>` : nothing}`;
 
 function curl({ type, params }) {
   const body = JSON.stringify({ type, params }).replaceAll("'", "'\\''");

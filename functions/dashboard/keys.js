@@ -35,7 +35,7 @@ function act(key, pause) {
   switch (key) {
     case "j": return move(1);
     case "k": return move(-1);
-    case "x": return row && tick({ id: row.dataset.id });
+    case "x": return row?.querySelector("input") && tick({ id: row.dataset.id });
     case "/": return document.querySelector("input[type=search]")?.focus();
     case "n": return location.assign("#/new");
     case "g": return location.assign("#/");

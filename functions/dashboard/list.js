@@ -2,10 +2,11 @@
 
 import { call } from "./api.js";
 import { ask } from "./dialog.js";
-import { BAD, TERMINAL, title, words } from "./format.js";
+import { BAD, TERMINAL, notBehind, title, words } from "./format.js";
 import { overview } from "./overview.js";
+import { may } from "./login.js";
 import { dot, failure, jobTable, skeleton, verbFor } from "./parts.js";
-import { state, tell, update } from "./state.js";
+import { now, state, tell, update } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 
 const PAGE = 25;
@@ -22,16 +23,17 @@ const FILTERS = ["type", "tag", "text", "within", "parts"];
 
 // --- What it needs
 
-let counted = { at: 0, states: {} };
+let counted = { window: 0, states: {} };
 
 /** Counts, ages, workers. Raises `ApiError`. */
 export async function loadStats() {
   const stats = await call("GET", `/api/stats?count_to=${GLANCE}`);
   const full = Object.entries(stats.states).some(([name, count]) => WAITS.has(name) && count >= GLANCE);
-  if (!full) counted = { at: 0, states: {} };
+  if (!full) counted = { window: 0, states: {} };
   update({ stats, skew: Date.parse(stats.at) - Date.now(), asOf: Date.parse(stats.at) });
-  if (!full || Date.now() - counted.at < RECOUNT_MS) return;
-  counted.at = Date.now();
+  const window = Math.floor(now() / RECOUNT_MS); // the same for all pages, so that one count serves them
+  if (!full || window === counted.window) return;
+  counted.window = window;
   counted.states = (await call("GET", `/api/stats?count_to=${COUNTED}`)).states;
   update();
 }
@@ -44,7 +46,7 @@ export async function loadList(query) {
   if (!query.has("parts") && !query.has("status")) wanted.set("parent_id", "none");
   try {
     const [{ items, next_cursor: next }, groups] = await Promise.all([call("GET", `/api/jobs?${wanted}`), loadGroups(query.get("status"))]);
-    if (state.route.query === query) update({ list: { items, next, error: "" }, groups });
+    if (state.route.query === query) update({ list: { items: notBehind(items, state.list.items), next, error: "" }, groups });
   } catch (error) {
     if (error.status) update({ list: { ...state.list, error: error.message } }); // that nobody answers is said above
     throw error;
@@ -67,14 +69,14 @@ async function loadGroups(status) {
 export function listPage(refresh) {
   const [{ items, next, error }, { query }] = [state.list, state.route];
   return html`<main>
-    <div class="heading"><h1 tabindex="-1">Jobs</h1><a class="button primary" href="#/new">New job</a></div>
+    <div class="heading"><h1 tabindex="-1">Jobs</h1>${may("write") ? html`<a class="button primary" href="#/new">New job</a>` : nothing}</div>
     ${overview()}
     ${tabs(query)}
     ${filters(query)}
     ${error ? failure(error) : nothing}
     ${errorGroups(refresh)}
     ${bulkBar(refresh)}
-    ${items === null ? (error ? nothing : skeleton(6)) : items.length ? jobTable(items, refresh, tick) : empty(query, next)}
+    ${items === null ? (error ? nothing : skeleton(6)) : items.length ? jobTable(items, refresh, may("write") ? tick : null) : empty(query, next)}
     <nav class="pages" aria-label="Older and newer jobs">
       ${query.has("cursor") ? html`<a href=${listLink(query, { cursor: null })}>← Newest</a>` : html`<span></span>`}
       ${next ? html`<a href=${listLink(query, { cursor: next })}>Older →</a>` : nothing}
@@ -126,7 +128,7 @@ function empty(query, next) {
     : query.has("cursor") ? ["There are no older jobs.", ""]
     : filtered ? ["No job fits.", "Clear the filters to see all."]
     : query.has("status") ? [`No job is ${words(query.get("status")).toLowerCase()}.`, ""]
-    : ["No jobs yet.", "Drop a recording anywhere on this page and it appears here."];
+    : ["No jobs yet.", may("write") ? "Drop a recording anywhere on this page and it appears here." : ""];
   return html`<div class="card empty"><p><strong>${sentence}</strong></p><p>${help}</p></div>`;
 }
 
@@ -147,7 +149,7 @@ function bulkBar(refresh) {
   const jobs = (state.list.items ?? []).filter((job) => state.selected.has(job.id));
   if (!jobs.length) return nothing;
   const all = jobs.length === state.list.items.length;
-  const by = { cancel: jobs.filter((job) => verbFor(job) === "cancel"), retry: jobs.filter((job) => BAD.has(job.status)), delete: jobs.filter((job) => TERMINAL.has(job.status)) };
+  const by = { cancel: jobs.filter((job) => verbFor(job) === "cancel"), retry: jobs.filter((job) => BAD.has(job.status)), delete: may("admin") ? jobs.filter((job) => TERMINAL.has(job.status)) : [] };
   return html`<div class="bulk" role="toolbar" aria-label="What to do with the selected jobs"><strong>${jobs.length} selected</strong>
     ${Object.entries(by).map(([verb, fitting]) => (fitting.length ? html`<button @click=${() => askFor(verb, fitting, refresh)}>${words(verb)} ${fitting.length}</button>` : nothing))}
     ${all ? nothing : html`<button class="quiet" @click=${() => update({ selected: new Set(state.list.items.map((job) => job.id)) })}>Select all ${state.list.items.length}</button>`}
@@ -157,8 +159,8 @@ function bulkBar(refresh) {
 const errorGroups = (refresh) => (!state.groups.length ? nothing : html`<section class="card groups" aria-label="By error">
   <h2>By error <small>of the newest ${GROUPED}</small></h2>
   <ul>${state.groups.map(([code, jobs]) => html`<li><b>${jobs.length}</b><span><code>${code}</code><small>${jobs[0].error?.message}</small></span>
-    <button @click=${() => askFor("retry", jobs, refresh)}>Retry ${jobs.length}</button>
-    <button class="quiet" @click=${() => askFor("delete", jobs, refresh)}>Delete ${jobs.length}</button></li>`)}</ul></section>`);
+    ${may("write") ? html`<button @click=${() => askFor("retry", jobs, refresh)}>Retry ${jobs.length}</button>` : nothing}
+    ${may("admin") ? html`<button class="quiet" @click=${() => askFor("delete", jobs, refresh)}>Delete ${jobs.length}</button>` : nothing}</li>`)}</ul></section>`);
 
 const WORDS = {
   cancel: ["Cancel", "What they have done so far is lost."],

@@ -1,7 +1,5 @@
 // Live updates through one EventSource, which resumes by itself; polling while it cannot stream.
 
-import { token } from "./api.js";
-
 const POLL_MS = 2000;
 const REOPEN_MS = 10_000;
 
@@ -39,13 +37,12 @@ export function follow({ onEvent, onJob, onLink, refresh }) {
     if (!streaming) {
       const found = await refresh();
       if (!streaming) onLink(found === "ok" ? "polling" : found);
-      if (found === "locked") return; // the page is loaded again with a token
+      if (found === "locked") return source?.close(); // the page is loaded again with a login
       const idle = !source || source.readyState === EventSource.CLOSED;
-      if (found === "ok" && idle && !token.get() && Date.now() - openedAt > REOPEN_MS) open();
+      if (found === "ok" && idle && Date.now() - openedAt > REOPEN_MS) open();
     }
     setTimeout(poll, POLL_MS);
   }
 
-  if (!token.get()) open(); // an EventSource cannot carry a token
-  poll();
+  poll(); // which opens the stream as soon as somebody answers
 }

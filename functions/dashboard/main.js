@@ -2,15 +2,16 @@
 
 import { begin, loadTypes } from "./create.js";
 import { dialogView, settleDialog } from "./dialog.js";
-import { title } from "./format.js";
+import { TERMINAL, title } from "./format.js";
 import { jobPage, loadJob } from "./job.js";
 import { listen } from "./keys.js";
 import { noteSpeed } from "./life.js";
 import { listPage, loadList, loadStats } from "./list.js";
 import { follow } from "./live.js";
 import { addLines, followLog } from "./log.js";
+import { loadMe, loginForm, may } from "./login.js";
 import { loadDraft, newPage } from "./new.js";
-import { header, notice, tokenForm } from "./parts.js";
+import { header, notice } from "./parts.js";
 import { now, onUpdate, state, tell, update } from "./state.js";
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 
@@ -57,15 +58,22 @@ const LOADS = {
 
 async function load() {
   try {
+    await loadMe();
+    if (!may("read")) return lock();
     await Promise.all([loadTypes(), ...LOADS[state.route.page](state.route)]);
     update({ asOf: now() });
     return "ok";
   } catch (error) {
-    const link = { 0: "unreachable", 401: "locked" }[error.status];
-    if (link) update({ link });
+    if (error.status === 401) return lock(null); // the login has ended, or the key was revoked
+    if (error.status === 0) update({ link: "unreachable" });
     else if (!error.status) throw error;
-    return link ?? "ok";
+    return error.status === 0 ? "unreachable" : "ok";
   }
+}
+
+function lock(me = state.me) {
+  update({ me, link: "locked" });
+  return "locked";
 }
 
 // --- What is drawn
@@ -77,7 +85,7 @@ const PAGES = {
 };
 
 function page() {
-  const main = state.link === "locked" ? html`<main>${tokenForm()}</main>` : PAGES[state.route.page]();
+  const main = state.link === "locked" ? html`<main class="narrow">${loginForm()}</main>` : PAGES[state.route.page]();
   return [header(pause), main, notice(), dialogView(), dropping ? html`<p class="dropping">Drop to start a job</p>` : nothing];
 }
 
@@ -99,6 +107,7 @@ function draw() {
 
 // --- How it stays live
 
+const BEAT_MS = 30_000;
 let refreshTimer = null;
 let missed = false;
 
@@ -111,12 +120,19 @@ function onEvent(line) {
   if (state.paused) return;
   if (state.route.id && state.job?.id === line.job_id) addLines(state.job, [line]);
   update({ asOf: now() });
-  if (line.kind !== "state") return;
+  if (line.kind !== "state" || !concerns(line)) return;
   if (document.hidden) missed = true;
   else refreshTimer ??= setTimeout(() => {
     refreshTimer = null;
     refresh();
   }, 300);
+}
+
+/** A job that runs or has ended changes only by itself or its parts; one that waits moves when others do. */
+function concerns(line) {
+  const view = state.route.page === "job" ? state.job?.view : null;
+  if (!view || line.job_id === view.id) return true;
+  return !TERMINAL.has(view.status) && (view.status !== "running" || view.children?.total > 0);
 }
 
 function onJob(changes) {
@@ -134,12 +150,20 @@ function seen() {
   refresh();
 }
 
+/** Workers beat every 30 s. All pages look at the same moment, so that the server reads once for all of them. */
+function beat() {
+  setTimeout(() => {
+    if (state.link === "live" && !state.paused && !document.hidden) refresh();
+    beat();
+  }, BEAT_MS - (now() % BEAT_MS));
+}
+
 // --- A recording dropped anywhere is a job
 
 let dropping = false;
 
 function hover(event, over) {
-  if (![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
+  if (!may("write") || ![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
   event.preventDefault();
   dropping = over;
   update();
@@ -148,7 +172,7 @@ function hover(event, over) {
 function drop(event) {
   hover(event, false);
   const files = [...(event.dataTransfer?.files ?? [])];
-  if (!files.length) return;
+  if (!files.length || !may("write")) return;
   tell(`Sending ${files.map((file) => file.name).join(", ")}…`);
   begin(null, files, openAll).then((error) => error && tell(error));
 }
@@ -161,6 +185,6 @@ document.addEventListener("dragover", (event) => hover(event, true));
 document.addEventListener("dragleave", (event) => event.relatedTarget || hover(event, false));
 document.addEventListener("drop", drop);
 setInterval(update, 1000); // ages and durations move
-setInterval(() => state.link === "live" && !state.paused && !document.hidden && refresh(), 30_000); // workers beat that often
 listen(pause);
+beat();
 follow({ onEvent, onJob, refresh: () => (state.paused ? Promise.resolve("ok") : refresh()), onLink: (link) => update({ link }) });

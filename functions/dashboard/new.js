@@ -4,6 +4,7 @@ import { call, upload } from "./api.js";
 import { create } from "./create.js";
 import { bytes, words } from "./format.js";
 import { changed, fields } from "./form.js";
+import { may } from "./login.js";
 import { failure, skeleton } from "./parts.js";
 import { copy, state, update } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
@@ -37,6 +38,7 @@ function change(changes) {
 /** The page; `open(job)` is called with what was started. */
 export function newPage(open) {
   const { draft, types } = state;
+  if (state.me && !may("write")) return html`<main><h1 tabindex="-1">New job</h1><p class="card empty">You may look, but not start jobs.</p></main>`;
   if (!draft || !types) return html`<main><h1 tabindex="-1">New job</h1>${skeleton(6)}</main>`;
   const kind = types[draft.type];
   const form = {

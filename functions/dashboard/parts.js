@@ -1,8 +1,9 @@
 // Pieces that more than one page shows.
 
-import { call, make, token } from "./api.js";
+import { call, make } from "./api.js";
 import { show } from "./dialog.js";
 import { BAD, TERMINAL, between, duration, moment, progressText, since, span, standing, title, words } from "./format.js";
+import { may, whoAmI } from "./login.js";
 import { state, tell, update } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
@@ -28,7 +29,7 @@ export function bar(job) {
 }
 
 /** What can be done with a job now: cancel, retry, or nothing. */
-export const verbFor = (job) => (BAD.has(job.status) ? "retry" : TERMINAL.has(job.status) || job.cancelling ? null : "cancel");
+export const verbFor = (job) => (!may("write") ? null : BAD.has(job.status) ? "retry" : TERMINAL.has(job.status) || job.cancelling ? null : "cancel");
 
 /** Cancel or retry, whichever makes sense; `then` receives the job that came of it. */
 export function actions(job, then) {
@@ -67,9 +68,9 @@ function jobRow(job, then, onTick) {
     <td class="name"><div>${dot(job.cancelling ? "retrying" : job.status)}
       <span><a href="#/jobs/${job.id}">${title(job)}</a><small>${about.filter(Boolean).join(" · ")}</small></span></div></td>
     <td class="standing">
-      <span class=${["failed", "dead_letter"].includes(job.status) ? "bad" : ""} title=${standing(job)}>${standing(job)}</span>
-      ${moving ? html`<small>${progressText(job)}</small>` : nothing}${bar(job)}
-      ${job.children?.total ? html`<button class="inline" @click=${() => showParts(job, then)}>Show ${job.children.total} parts</button>` : nothing}</td>
+      <div><span class=${["failed", "dead_letter"].includes(job.status) ? "bad" : ""} title=${standing(job)}>${standing(job)}</span>
+        ${moving ? html`<small>${progressText(job)}</small>` : nothing}
+        ${job.children?.total ? html`<button class="inline" @click=${() => showParts(job, then)}>Show ${job.children.total} parts</button>` : nothing}</div>${bar(job)}</td>
     <td class="figure" data-label="Age"><time datetime=${job.created_at} title=${moment(job.created_at)}>${span(since(job.created_at))}</time></td>
     <td class="figure" data-label="Ran">${ran === null ? "–" : duration(ran)}</td>
     <td class="figure" data-label="Attempt">${job.attempt || "–"}</td>
@@ -90,17 +91,18 @@ async function showParts(job, then) {
 }
 
 const LINKS = {
-  connecting: "Connecting", live: "Live", polling: "Updates every 2 s", unreachable: "Not connected", locked: "Token needed",
+  connecting: "Connecting", live: "Live", polling: "Updates every 2 s", unreachable: "Not connected", locked: "Login needed",
 };
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hourCycle: "h23" });
 
 export const header = (pause) => html`<header class="top">
-  <a class="brand" href="/"><img src="/dashboard/icon.svg" alt="" width="26" height="26">Spool</a>
-  <nav aria-label="Pages"><a href="/dashboard#/" aria-current=${state.route.page === "list" ? "page" : nothing}>Jobs</a><a href="/dashboard#/new"
-    aria-current=${state.route.page === "new" ? "page" : nothing}>New job</a><a href="/docs">API</a></nav>
+  <a class="brand" href="/"><img src="/dashboard/icon.svg" alt="" width="26" height="26"><span>Spool</span></a>
+  <nav aria-label="Pages"><a href="/dashboard#/" aria-current=${state.route.page === "list" ? "page" : nothing}>Jobs</a>${may("write") ? html`<a href="/dashboard#/new"
+    aria-current=${state.route.page === "new" ? "page" : nothing}>New job</a>` : nothing}<a class="aside" href="/docs">API</a></nav>
   <span class="link ${state.paused ? "paused" : state.link}"><span role="status">${state.paused ? "Paused" : LINKS[state.link]}</span>
     ${state.asOf && (state.paused || state.link === "unreachable") ? html`<small>as of ${clock(state.asOf)}</small>` : nothing}</span>
-  ${pause ? html`<button class="quiet icon" aria-pressed=${state.paused} @click=${pause}>${state.paused ? "Resume" : "Pause"}</button>` : nothing}
+  ${whoAmI()}
+  ${pause && state.link !== "locked" ? html`<button class="quiet icon" aria-pressed=${state.paused} @click=${pause}>${state.paused ? "Resume" : "Pause"}</button>` : nothing}
   <button class="quiet icon" aria-label="Light or dark" title="Light or dark" @click=${turn}>◐</button>
 </header>
 ${state.link === "unreachable" ? html`<p class="stale" role="alert">The server does not answer${
@@ -118,17 +120,4 @@ function turn() {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
   localStorage.setItem("spool.theme", root.dataset.theme);
-}
-
-export const tokenForm = () => html`<form class="card token" @submit=${keepToken}>
-  <h2>This Spool asks for a token</h2>
-  <p>Enter one of its <code>SPOOL_API_TOKENS</code>. It is kept until you close this tab.</p>
-  ${token.get() ? html`<p class="bad">The token given before was refused.</p>` : nothing}
-  <div class="line"><input name="token" type="password" autocomplete="off" required aria-label="Token"><button>Continue</button></div>
-</form>`;
-
-function keepToken(event) {
-  event.preventDefault();
-  token.set(new FormData(event.target).get("token").trim());
-  location.reload();
 }

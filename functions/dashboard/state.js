@@ -2,6 +2,7 @@
 
 export const state = {
   route: { page: "list", id: null, query: new URLSearchParams() },
+  me: null, // {name, scopes, login_ends_at}
   link: "connecting", // connecting | live | polling | unreachable | locked
   paused: false,
   asOf: null, // when what is shown was last known to be true, by the server's clock

@@ -167,6 +167,8 @@ class LocalJobStore(SqlJobStore):
 class _DataVersionWatch:
     """Sees commits of other connections within tens of milliseconds, at a few microseconds a look."""
 
+    look_s = 0.0
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._version = self._look()
@@ -183,6 +185,9 @@ class _DataVersionWatch:
             if left <= 0:
                 return False
             time.sleep(min(left, _POLL_S))
+
+    def found(self) -> None:
+        """It looks as often as it can, anyway."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -326,8 +326,14 @@ class Admission:
 class Watch(Protocol):
     """Tells when the queue may have changed."""
 
+    #: Who waits for less than this may never hear of a change.
+    look_s: float
+
     def wait(self, timeout_s: float) -> bool:
         """Return True when something changed, False when the time was up."""
+
+    def found(self) -> None:
+        """Something had really changed; a watch that has to ask the database asks sooner again."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -24,6 +24,7 @@ from shared.store.usage import Usage
 _REPEATABLE = (Busy, Overloaded, Unreachable)
 _PATIENCE_S = 20.0
 _POLL_S = (0.25, 2.0)
+_SPREAD = (0.8, 1.2)
 
 
 class TursoJobStore(SqlJobStore):
@@ -114,15 +115,21 @@ class TursoJobStore(SqlJobStore):
 class _PollingWatch:
     """Answers sooner after a change was found, and ever later, up to two seconds, while nothing happens."""
 
+    look_s = _POLL_S[1] * _SPREAD[1]
+
     def __init__(self) -> None:
         self._pause_s = _POLL_S[0]
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleep a little and return True: something may have changed."""
-        pause = self._pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, protects nothing
+        """Sleep a little and return True: something may have changed. False where `timeout_s` is less than a little."""
+        pause = self._pause_s * random.uniform(*_SPREAD)  # noqa: S311 - spreads polls, protects nothing
         self._pause_s = min(self._pause_s * 1.5, _POLL_S[1])
         time.sleep(min(pause, timeout_s))
         return pause <= timeout_s
+
+    def found(self) -> None:
+        """Something had changed, so more may be on its way: look soon again."""
+        self._pause_s = _POLL_S[0]
 
     def close(self) -> None:
         """Nothing to let go of."""

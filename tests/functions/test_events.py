@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from shared.job import Line, Progress
+from shared.store import turso
 from shared.store.protocol import Beat
 from tests.functions.api import Api
 
@@ -159,6 +160,17 @@ def test_all_viewers_share_one_reader_that_ends_with_them(api, server):
     assert feed_threads() == []
     with server.stream() as again:
         assert again.next()[0] == "hello"
+
+
+def test_a_look_at_a_remote_database_comes_within_the_time_that_the_reader_gives_it(monkeypatch):
+    """After some quiet seconds the watch looks seldom; a reader that waits for less would never look again."""
+    watch, slept = turso._PollingWatch(), []
+    monkeypatch.setattr("shared.store.turso.time.sleep", slept.append)  # the watch's own pauses, which only pass
+    assert all(watch.wait(watch.look_s) for _ in range(100))
+    assert slept[-1] > 1
+    watch.found()
+    watch.wait(watch.look_s)
+    assert slept[-1] < 1
 
 
 def test_an_id_from_another_database_is_answered_with_reset(api, server):
