@@ -9,10 +9,16 @@ import platform
 import time
 from pathlib import Path
 
-from bench import ingest, latency, queue, remote
+from bench import dashboard, ingest, latency, queue, remote
 from bench.answer import Answer
 
-QUESTIONS = {"queue": queue.answer, "remote": remote.answer, "latency": latency.answer, "ingest": ingest.answer}
+QUESTIONS = {
+    "queue": queue.answer,
+    "remote": remote.answer,
+    "latency": latency.answer,
+    "dashboard": dashboard.answer,
+    "ingest": ingest.answer,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

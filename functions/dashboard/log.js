@@ -28,7 +28,7 @@ export function logCard() {
       <select aria-label="Lowest level" @change=${(event) => set({ level: event.target.value })}>
         ${LEVELS.map((level) => html`<option value=${level} ?selected=${level === filter.level}>${level === "debug" ? "All lines" : level === "error" ? "Errors only" : `${words(level)} and above`}</option>`)}</select>
       <small aria-live="polite">${shown.length === lines.length ? `${lines.length} lines` : `${shown.length} of ${lines.length} lines`}</small></div>
-    <ol class="log" tabindex="0" aria-label="Lines, oldest first">
+    <ol class="log follow" tabindex="0" aria-label="Lines, oldest first">
     ${repeat(shown, (line) => line.id, (line) => html`<li class=${line.level}>
       <time datetime=${line.at} title=${moment(line.at)}>${new Date(line.at).toLocaleTimeString([], { hourCycle: "h23" })}</time>
       ${line.kind === "log" && line.data ? html`<details><summary>${line.message}</summary><small>${JSON.stringify(line.data, null, 1)}</small></details>`
@@ -42,11 +42,9 @@ function lineText({ kind, message, data, attempt }) {
   return [words(message), attempt > 1 ? `, attempt ${attempt}` : "", data?.error ? `: ${data.error.message}` : ""].join("");
 }
 
-/** Draw, and keep the log at its end unless it was scrolled up. */
-export function followLog(draw) {
-  const before = document.querySelector(".log");
-  const atEnd = !before || before.scrollHeight - before.scrollTop - before.clientHeight < 40;
+/** Draw, and keep what grows at its end unless it was scrolled up. */
+export function followEnds(draw) {
+  const away = new Set([...document.querySelectorAll(".follow")].filter((one) => one.scrollHeight - one.scrollTop - one.clientHeight >= 40));
   draw();
-  const log = document.querySelector(".log");
-  if (log && atEnd) log.scrollTop = log.scrollHeight;
+  for (const one of document.querySelectorAll(".follow")) if (!away.has(one)) one.scrollTop = one.scrollHeight;
 }

@@ -8,24 +8,27 @@ import { listen } from "./keys.js";
 import { noteSpeed } from "./life.js";
 import { listPage, loadList, loadStats } from "./list.js";
 import { follow } from "./live.js";
-import { addLines, followLog } from "./log.js";
+import { addLines, followEnds } from "./log.js";
 import { loadMe, loginForm, may } from "./login.js";
 import { loadDraft, newPage } from "./new.js";
 import { header, notice } from "./parts.js";
+import { beginningPage, loadBeginning, loadSession, loadSessions, sessionPage, sessionTitle, sessionsPage } from "./sessions.js";
 import { now, onUpdate, state, tell, update } from "./state.js";
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 
-// --- Where we are: #/, #/?status=failed&cursor=…, #/new?type=…, #/jobs/ID
+// --- Where we are: #/, #/?status=failed&cursor=…, #/new?type=…, #/jobs/ID, #/sessions, #/sessions/new, #/sessions/ID
 
+const NAMED = { "/new": "new", "/sessions": "sessions", "/sessions/new": "beginning" };
 let arrived = false;
 
 function readRoute() {
   const [path, query] = location.hash.slice(1).split("?");
-  const id = path.match(/^\/jobs\/([\w-]+)$/)?.[1] ?? null;
   const before = state.route;
-  state.route = { page: id ? "job" : path === "/new" ? "new" : "list", id, query: new URLSearchParams(query) };
+  const [, kind, id = null] = path.match(/^\/(jobs|sessions)\/([\w-]+)$/) ?? [];
+  const page = NAMED[path] ?? { jobs: "job", sessions: "session" }[kind] ?? "list";
+  state.route = { page, id: NAMED[path] ? null : id, query: new URLSearchParams(query) };
   // Another filter keeps the rows until the new ones are there, so that the page does not jump.
-  if (before.page !== state.route.page) Object.assign(state, { list: { items: null, next: null, error: "" }, draft: null });
+  if (before.page !== state.route.page) Object.assign(state, { list: { items: null, next: null, error: "" }, draft: null, sessions: { items: null, next: null }, beginning: null });
   Object.assign(state, { selected: new Set(), dialog: null });
   if (state.route.page !== before.page || state.route.id !== before.id) arrived = true;
   update();
@@ -37,6 +40,7 @@ function go() {
 }
 
 const open = (job) => location.assign(`#/jobs/${job.id}`);
+const openSession = (session) => location.assign(`#/sessions/${session.id}`);
 const openAll = (jobs) => (jobs.length === 1 ? open(jobs[0]) : location.assign("#/"));
 
 // --- What it needs
@@ -54,6 +58,9 @@ const LOADS = {
   list: ({ query }) => [loadStats(), loadList(query)],
   job: ({ id }) => [loadJob(id), state.stats ? null : loadStats()], // the counts bring the server's clock
   new: ({ query }) => [loadDraft(query)],
+  sessions: ({ query }) => [loadSessions(query), state.stats ? null : loadStats()],
+  session: ({ id }) => [loadSession(id), state.stats ? null : loadStats()],
+  beginning: () => [loadTypes().then(loadBeginning)],
 };
 
 async function load() {
@@ -82,6 +89,9 @@ const PAGES = {
   list: () => listPage(refresh),
   job: () => jobPage((job) => (job.id === state.route.id ? refresh() : open(job))),
   new: () => newPage(open),
+  sessions: () => sessionsPage(),
+  session: () => sessionPage(refresh),
+  beginning: () => beginningPage(openSession),
 };
 
 function page() {
@@ -89,10 +99,10 @@ function page() {
   return [header(pause), main, notice(), dialogView(), dropping ? html`<p class="dropping">Drop to start a job</p>` : nothing];
 }
 
-const HEADINGS = { list: () => "Jobs", new: () => "New job", job: () => (state.job?.view ? title(state.job.view) : "Job") };
+const HEADINGS = { list: () => "Jobs", new: () => "New job", sessions: () => "Sessions", session: sessionTitle, beginning: () => "New session", job: () => (state.job?.view ? title(state.job.view) : "Job") };
 
 function draw() {
-  followLog(() => render(page(), document.body));
+  followEnds(() => render(page(), document.body));
   settleDialog();
   const job = state.route.page === "job" ? state.job?.view : null;
   const percent = job?.status === "running" && job.progress !== null ? `${Math.floor(job.progress)} % ` : "";
@@ -120,7 +130,7 @@ function onEvent(line) {
   if (state.paused) return;
   if (state.route.id && state.job?.id === line.job_id) addLines(state.job, [line]);
   update({ asOf: now() });
-  if (line.kind !== "state" || !concerns(line)) return;
+  if (!concerns(line)) return;
   if (document.hidden) missed = true;
   else refreshTimer ??= setTimeout(() => {
     refreshTimer = null;
@@ -130,6 +140,8 @@ function onEvent(line) {
 
 /** A job that runs or has ended changes only by itself or its parts; one that waits moves when others do. */
 function concerns(line) {
+  if (state.route.page.startsWith("session")) return line.kind === "state" || line.kind === "message";
+  if (line.kind !== "state") return false;
   const view = state.route.page === "job" ? state.job?.view : null;
   if (!view || line.job_id === view.id) return true;
   return !TERMINAL.has(view.status) && (view.status !== "running" || view.children?.total > 0);

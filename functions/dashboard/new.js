@@ -56,7 +56,7 @@ export function newPage(open) {
     <form class="card new" aria-label="New job" novalidate @submit=${(event) => start(event, open)}>
       ${draft.json === null ? html`
         <label class="field wide"><span class="label">Type</span><select name="type" @change=${(event) => change({ type: event.target.value, params: kept(draft, event.target.value), errors: {}, general: "" })}>
-          ${Object.values(types).map(({ name, title }) => html`<option value=${name} ?selected=${name === draft.type}>${words(name)}: ${title}</option>`)}</select></label>
+          ${Object.values(types).filter((one) => one.kind !== "agent").map(({ name, title }) => html`<option value=${name} ?selected=${name === draft.type}>${words(name)}: ${title}</option>`)}</select></label>
         ${kind.stages.length ? nothing : html`<p class="wide quiet">A ${draft.type} only holds other jobs together; give its <code>children</code> in the JSON view.</p>`}
         ${body}
         <details class="wide"><summary>When and how</summary><div class="new">${extras(draft)}</div></details>`

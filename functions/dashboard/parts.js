@@ -98,7 +98,8 @@ const clock = (ms) => new Date(ms).toLocaleTimeString([], { hourCycle: "h23" });
 export const header = (pause) => html`<header class="top">
   <a class="brand" href="/"><img src="/dashboard/icon.svg" alt="" width="26" height="26"><span>Spool</span></a>
   <nav aria-label="Pages"><a href="/dashboard#/" aria-current=${state.route.page === "list" ? "page" : nothing}>Jobs</a>${may("write") ? html`<a href="/dashboard#/new"
-    aria-current=${state.route.page === "new" ? "page" : nothing}>New job</a>` : nothing}<a class="aside" href="/docs">API</a></nav>
+    aria-current=${state.route.page === "new" ? "page" : nothing}>New job</a>` : nothing}${Object.values(state.types ?? {}).some(({ kind }) => kind === "agent") ? html`<a href="/dashboard#/sessions"
+    aria-current=${/^(session|beginning)/.test(state.route.page) ? "page" : nothing}>Sessions</a>` : nothing}<a class="aside" href="/docs">API</a></nav>
   <span class="link ${state.paused ? "paused" : state.link}"><span role="status">${state.paused ? "Paused" : LINKS[state.link]}</span>
     ${state.asOf && (state.paused || state.link === "unreachable") ? html`<small>as of ${clock(state.asOf)}</small>` : nothing}</span>
   ${whoAmI()}

@@ -14,6 +14,9 @@ export const state = {
   groups: [], // jobs that ended badly, by their error
   dialog: null, // {title, body, confirm, then}: see dialog.js
   job: null, // what job.js loaded for the job page
+  sessions: { items: null, next: null },
+  session: null, // what sessions.js loaded for the page of one
+  beginning: null, // the session that is being begun
   draft: null, // what new.js is filling in
   skew: 0, // the server's clock minus ours, in ms
 };

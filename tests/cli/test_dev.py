@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cli.dev import listener
 from tests.cli.conftest import Dev, Spool, alive, environment, start_dev, until
 
 StartDev = Callable[..., Dev]
@@ -98,6 +100,14 @@ def test_a_taken_port_is_a_sentence(start: StartDev, tmp_path: Path):
     ran = Spool(tmp_path, {})("dev", "--port", port)
     assert ran.code == 2
     assert f"Port {port} of 127.0.0.1 is taken" in ran.err
+
+
+def test_answers_do_not_wait_for_the_network():
+    """A connection sends what it has at once; without that every answer takes as long as a delayed acknowledgement."""
+    with listener("127.0.0.1", 0) as bound, socket.create_connection(bound.getsockname()):
+        accepted, _ = bound.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_jobs_outlive_a_restart_unless_they_are_ephemeral(start: StartDev, tmp_path: Path, tone: Path):

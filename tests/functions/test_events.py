@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import httpx2
 import pytest
 import uvicorn
 
+from cli.dev import listener
 from shared.job import Line, Progress
 from shared.store import turso
 from shared.store.protocol import Beat
@@ -48,8 +48,7 @@ class Server:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = listener("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(api.app, log_level="error", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
