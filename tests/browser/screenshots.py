@@ -30,7 +30,11 @@ def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        spool(Path(folder), SPOOL_HEARTBEAT_S="0.5") as running,
+        spool(
+            Path(folder), SPOOL_HEARTBEAT_S="0.5", SPOOL_PROGRAMS=str(ROOT / "examples" / "programs.toml")
+        ) as running,
+        tempfile.TemporaryDirectory() as closed_folder,
+        spool(Path(closed_folder), "--workers", "0", SPOOL_API_TOKENS="sesame") as closed,
         chromium() as browser,
     ):
         with screen(browser, running.dev.url) as visitor:
@@ -45,6 +49,10 @@ def main() -> None:
                         page.screenshot(path=FOLDER / f"{name}-{scheme}-{size}.png")
                         page.screenshot(path=FOLDER / f"{name}-{scheme}-{size}-full.png", full_page=True)
                         page.close()
+                with screen(browser, closed.dev.url, color_scheme=scheme, viewport=viewport) as visitor:
+                    page = visitor.open("/dashboard")
+                    expect(page.get_by_role("button", name="Log in")).to_be_visible()
+                    page.screenshot(path=FOLDER / f"login-{scheme}-{size}.png")
     for name, source in SHOWN.items():
         shutil.copyfile(FOLDER / f"{source}.png", IMAGES / name)
     print(f"{len(list(FOLDER.glob('*.png')))} pictures are in {FOLDER.relative_to(ROOT)}")  # noqa: T201 - a command
@@ -70,6 +78,15 @@ def _work(running: Spool, page: Page) -> dict[str, tuple[str, str]]:
     running.submit(run_at=f"{datetime.now(UTC) + timedelta(hours=9):%Y-%m-%dT%H:%M:%SZ}", tags=["tonight"])
     for preset in ("youtube", "ebu-r128", "spotify"):
         running.submit(params={"source": source, "preset": preset, "title": f"Two people talk, for {preset}"})
+    talk = {"program": "assistant", "title": "Episode 12", "message": {"text": "Trim it please"}}
+    session = running.api.post("/api/sessions", json=talk).json()["id"]
+    running.api.post("/api/sessions", json={"program": "assistant", "title": "Trailer"})
+    page.goto(f"{running.dev.url}/dashboard#/sessions/{session}")
+    expect(page.get_by_text("Needs input")).to_be_visible()
+    page.get_by_label("Reply").fill("How loud is this?")
+    page.set_input_files(".reply input[type=file]", recordings.speech)
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("LUFS").first).to_be_visible()
     page.goto(f"{running.dev.url}/dashboard")
     expect(page.get_by_text("season 2")).to_be_visible()
     return {
@@ -81,6 +98,8 @@ def _work(running: Spool, page: Page) -> dict[str, tuple[str, str]]:
         "errors": ("/dashboard#/?status=failed", "By error"),
         "family": (f"/dashboard#/jobs/{family}", "Parts"),
         "new": ("/dashboard#/new", "Ceiling"),
+        "sessions": ("/dashboard#/sessions", "Trailer"),
+        "session": (f"/dashboard#/sessions/{session}", "too quiet"),
     }
 
 

@@ -6,8 +6,11 @@ import socket
 import pytest
 from playwright.sync_api import expect
 
+from shared.job import Progress
+from shared.store.protocol import Beat
 from tests.browser.conftest import spool
 from tests.browser.screen import PATIENCE_MS, screen
+from tests.browser.test_operator import WORKER, claim
 from tests.cli.conftest import DEADLINE_S
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -72,6 +75,28 @@ def test_a_change_shows_by_itself(operator, queue, record_property):
     )
     record_property("figure", f"from the commit to the page: median {late[2]} ms, most {late[-1]} ms")
     assert len(late) == 5
+
+
+def test_progress_never_goes_back(operator, queue):
+    """An answer that other pages were given a moment before does not undo what the live view has told since."""
+    queue.submit()
+    page = operator.open("/dashboard")
+    owned = claim(queue)
+    queue.store.heartbeat(WORKER, [Beat(owned, Progress("encoding", 3, 5, 42.0, 252.0, 600.0, 21.0))], lease_s=90)
+    row = page.locator(f"[data-id='{owned.job_id}']")
+    expect(row).to_contain_text("42 %")
+
+    def older(route):
+        answer = route.fetch()
+        found = answer.json()
+        for job in found["items"]:
+            job["progress"] = job["progress"] and job["progress"] - 30
+        route.fulfill(response=answer, json=found)
+
+    page.route("**/api/jobs?**", older)
+    queue.submit()
+    expect(page.locator("main > .jobs tbody tr")).to_have_count(2)
+    expect(row).to_contain_text("42 %")
 
 
 def test_a_page_that_cannot_stream_asks_instead(operator, queue):
