@@ -71,7 +71,7 @@ def op(name: str, **fields: Any) -> dict[str, Any]:
             lambda seen: np.rot90(seen, -1, axes=(1, 2))[:, ::-1],
         ),
     ],
-    ids=str,
+    ids=["a place, turned", "the middle, mirrored", "turned, a square", "upside down, a strip", "turned and mirrored"],
 )
 def test_a_rectangle_is_kept_and_turned_to_the_pixel(edited, film, engine, entries, wanted):
     """Every frame is the source's own, cut and turned as numpy does it; the result tells the size."""
