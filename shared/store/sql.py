@@ -279,7 +279,7 @@ class SqlJobStore(ABC):
 
     def cancel_matching(self, where: JobFilter, *, limit: int) -> Cancelled:
         """Cancel, or ask the owners of, at most `limit` unfinished jobs."""
-        types = JOB_TYPES if where.type is None else [where.type]
+        types = self.types if where.type is None else (where.type,)
         params = {**_matching(where), "types": names_json(types), "limit": limit}
         rows = self._run_families([Statement(steering.CANCEL_MATCHING, params)])[0]
         ended = sum(row["status"] == Status.CANCELLED for row in rows)
@@ -289,7 +289,7 @@ class SqlJobStore(ABC):
         """Run those again that failed, at most `limit` of them, families as a whole, each once."""
         before = _NEWEST if before_seq is None else before_seq
         params = {**_matching(where), "before": before, "limit": limit}
-        texts = (sql.LIST["bad"], sql.LIST_END["bad"], steering.FAMILIES_OF_BAD)
+        texts = (sql.PAGE["bad"], sql.LIST_END["bad"], steering.FAMILIES_OF_BAD)
         page, end, rows = self._read([Statement(text, params) for text in texts])
         following = page[-1]["seq"] if len(page) == limit else end[0]["seq"] if end else None
         roots = {row["root"]: [Job.from_row(one) for one in rows if one["root"] == row["root"]] for row in rows}

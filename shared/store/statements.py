@@ -169,15 +169,15 @@ AND (:text IS NULL
   OR instr(lower(COALESCE(name, '') || ' ' || COALESCE(params ->> 'title', '') || ' ' || id), lower(:text)))
 """
 #: Newest first, out of a window of at most 2,000 rows.
-_PAGE = {
+PAGE = {
     name: f"SELECT * FROM (SELECT * FROM {window} ORDER BY seq DESC LIMIT 2000) WHERE {MATCHES} LIMIT :limit"
     for name, window in _WINDOWS.items()
 }
-LIST = {name: f"SELECT j.*, {_shown('j')} FROM ({page}) AS j" for name, page in _PAGE.items()}
+LIST = {name: f"SELECT j.*, {_shown('j')} FROM ({page}) AS j" for name, page in PAGE.items()}
 #: Where the window ends, for a page that came out short; of a full one nothing more is read.
 LIST_END = {
     name: f"SELECT seq FROM {window} ORDER BY seq DESC "
-    f"LIMIT (SELECT COUNT(*) < :limit FROM ({_PAGE[name]})) OFFSET 1999"
+    f"LIMIT (SELECT COUNT(*) < :limit FROM ({PAGE[name]})) OFFSET 1999"
     for name, window in _WINDOWS.items()
 }
 EVENTS_OF_JOB = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.store.statements import HELD, LIST, MATCHES, NOW, cancel
+from shared.store.statements import HELD, MATCHES, NOW, PAGE, cancel
 
 #: Sets what is given: `paused` NULL leaves the pause as it is, `limiting` 0 the limit. Running jobs are counted anew.
 STEER = f"""
@@ -31,7 +31,7 @@ RETURNING status""")
 
 #: The whole families of the jobs that ended badly and match, each by its root, but for those that were run again.
 FAMILIES_OF_BAD = f"""
-WITH RECURSIVE bad AS ({LIST["bad"]}),
+WITH RECURSIVE bad AS ({PAGE["bad"]}),
   up(id, parent_id) AS (
     SELECT id, parent_id FROM bad UNION SELECT p.id, p.parent_id FROM up JOIN job AS p ON p.id = up.parent_id),
   down(root, id) AS (

@@ -10,6 +10,7 @@ from shared.store.backup import back_up, restore
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Admission, ClaimRequest, JobFilter, Worker
 from shared.store.sql import Statement
+from shared.types import JOB_TYPES
 from tests.contract.factory import (
     CANCELLED,
     DONE,
@@ -159,6 +160,13 @@ def test_workers_that_race_never_pass_the_limit(store):
 
 
 UNFINISHED = (Status.RETRYING, Status.SCHEDULED, Status.PENDING, Status.WAITING_CHILDREN)
+
+
+def test_all_jobs_are_those_of_registered_programs_too(store):
+    """Their types are no built-in ones."""
+    store.types = (*JOB_TYPES, "workflow:i2v")
+    create(store, job(type="workflow:i2v"))
+    assert store.cancel_matching(JobFilter(), limit=10).cancelled == 1
 
 
 def test_unfinished_jobs_are_cancelled_in_batches_and_counted_once(store):
