@@ -140,7 +140,9 @@ def routes(operations: Sequence[Operation]) -> list[Route]:
     paths: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = operation
-    return [Route(path, partial(_dispatch, methods), methods=list(methods)) for path, methods in paths.items()]
+    # A path by name comes before those with a variable, which would answer for it.
+    ordered = sorted(paths.items(), key=lambda item: "{" in item[0])
+    return [Route(path, partial(_dispatch, methods), methods=list(methods)) for path, methods in ordered]
 
 
 def answer(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -162,7 +164,7 @@ async def _dispatch(methods: Mapping[str, Operation], request: Request) -> Respo
         try:
             response = await respond()
         finally:
-            if operation.scope == "write":
+            if operation.method != "GET":
                 context.answers.forget()
     if request.method == "HEAD":
         response.body = b""

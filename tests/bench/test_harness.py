@@ -59,4 +59,4 @@ def test_an_answer_says_which_goals_are_missed():
     answer = Answer("Title", ("", "a"), [("x", "1")], [Goal("good", 1, 2), Goal("bad", 3, 2)])
     assert answer.text().splitlines()[-2:] == ["met    good: 1.00x (at most 2x)", "MISSED bad: 3.00x (at most 2x)"]
     assert json.loads(json.dumps(answer.as_json()))["goals"][1]["measured"] == 3
-    assert set(QUESTIONS) == {"ingest", "latency", "queue", "remote"}
+    assert {"ingest", "latency", "queue", "remote"} <= set(QUESTIONS)

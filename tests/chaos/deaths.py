@@ -187,7 +187,8 @@ WORKERS: Ways = (
     (r"leave\.|folders\.(home|lock)\.gone", at_farewell),
     (r"prun|give_up_asset|file\.(folder\.)?gone|storage\.delete_prefix", at_pruning),
     (r"file\.abandoned", at_an_old_part),
-    (r"claim|heartbeat|clocks|control|finish|reap|tend|attempt|source|child\.spawn|survivors|output|folders", at_work),
+    (r"claim|heartbeat|clocks|control|finish|reap|tend|attempt|source\.", at_work),
+    (r"child\.spawn|survivors|output|folders", at_work),
     (r"storage\.(put|fetch)|file\.(lent|part|data|record|draft|folder)", at_work),
 )
 #: Other ways to the same points, which the long form takes too.
