@@ -25,9 +25,33 @@ from shared.store import get_job_store, reset_job_store
 #: A part that ran this long has recovered: its next crash is the first again.
 _HEALTHY_S = 60.0
 _READY_WITHIN_S = 30.0
+#: How soon parts that shall end at once are told again.
+_AGAIN_S = 0.5
 _PR_SET_CHILD_SUBREAPER = 36
 
 Say = Callable[[str], None]
+
+
+class Signals:
+    """How often this process was asked to end. An exception in the middle of an orderly end would break it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._raise = True
+
+    def only_count(self) -> None:
+        """From here on whoever watches `count` ends the process."""
+        self._raise = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle one of them."""
+        self.count += 1
+        if self._raise:
+            raise KeyboardInterrupt
+
+
+#: A process has one set of signals.
+SIGNALS = Signals()
 
 
 class Part:
@@ -126,25 +150,25 @@ class Parts:
 
     def stop(self) -> None:
         """End every part: a running job gets SPOOL_DRAIN_S to finish, then is given back. Asked again, at once."""
+        SIGNALS.only_count()
         patience_s = self._settings.drain_s + self._settings.cancel_grace_s + 10
         deadline = time.monotonic() + patience_s
-        asked = 0
-        again = True
+        heard, sent_at, killed = 0, 0.0, False
         while any(part.running for part in self._all):
-            try:
-                if again:
-                    again, asked = False, asked + 1
-                    self._signal(signal.SIGTERM if asked < 3 else signal.SIGKILL)
-                if time.monotonic() > deadline:
-                    self._say(
-                        f"Something did not end within {patience_s:.0f} s; killing it. Its job is taken up again."
-                    )
-                    self._signal(signal.SIGKILL)
-                    deadline += 5
-                time.sleep(0.05)
-            except KeyboardInterrupt:
-                again = True
-                self._say("Ending at once; a running job is given back and starts anew next time.")
+            now, asked = time.monotonic(), max(1, SIGNALS.count)
+            # Two signals within a moment are one to the process that gets them: what is meant twice is said again.
+            if asked > heard or (asked > 1 and now > sent_at + _AGAIN_S):
+                if asked > 1 >= heard:
+                    self._say("Ending at once; a running job is given back and starts anew next time.")
+                self._signal(signal.SIGTERM if asked < 3 else signal.SIGKILL)
+                heard, sent_at = asked, now
+            if now > deadline and killed:
+                break  # the look for what is left tells
+            if now > deadline:
+                self._say(f"Something did not end within {patience_s:.0f} s; killing it. Its job is taken up again.")
+                self._signal(signal.SIGKILL)
+                deadline, killed = deadline + 5, True
+            time.sleep(0.05)
         self._listener.close()
         left = _orphans_gone(within_s=self._settings.cancel_grace_s + 5)
         if left:
@@ -186,16 +210,13 @@ def run_dev(settings: Settings, say: Say, *, port: int, workers: int) -> None:
         steered = [steering_line(as_told(one)) for one in store.stats(hours=1).steering]
         reset_job_store()
         with Parts(settings, port=port, workers=workers, say=say) as parts:
-            try:
-                for line in [*_addresses(parts.url, workers), *steered]:
-                    say(line)
-                while True:
-                    time.sleep(0.2)
-                    parts.tend()
-            except KeyboardInterrupt:
-                say(
-                    f"Ending; a running job has {settings.drain_s:g} s to finish (Ctrl-C again: give it back at once) …"
-                )
+            SIGNALS.only_count()
+            for line in [*_addresses(parts.url, workers), *steered]:
+                say(line)
+            while not SIGNALS.count:
+                time.sleep(0.2)
+                parts.tend()
+            say(f"Ending; a running job has {settings.drain_s:g} s to finish (Ctrl-C again: give it back at once) …")
         say("Everything has ended; no process is left.")
 
 
@@ -253,12 +274,8 @@ def listener(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def ends_by_signal() -> Iterator[None]:
-    """Within it SIGINT, SIGTERM and a closed terminal all raise `KeyboardInterrupt`."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    """Within it SIGINT, SIGTERM and a closed terminal all raise `KeyboardInterrupt`, until they are only counted."""
+    before = {number: signal.signal(number, SIGNALS) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -150,13 +150,11 @@ class LocalJobStore(SqlJobStore):
     def _connect(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            new = not self._path.exists() or self._path.stat().st_size == 0
             connection = sqlite3.connect(self._path, timeout=0.05, isolation_level=None, check_same_thread=False)
-            for pragma in (
-                f"auto_vacuum = {_INCREMENTAL}",
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "foreign_keys = ON",
-            ):
+            # It can be chosen for a new file only, and asking for it waits for whoever holds an old one.
+            shrinks = (f"auto_vacuum = {_INCREMENTAL}",) if new else ()
+            for pragma in (*shrinks, "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 _patiently(connection.execute, f"PRAGMA {pragma}")
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(error, self._path) from error

@@ -176,8 +176,7 @@ PAGE = {
 LIST = {name: f"SELECT j.*, {_shown('j')} FROM ({page}) AS j" for name, page in PAGE.items()}
 #: Where the window ends, for a page that came out short; of a full one nothing more is read.
 LIST_END = {
-    name: f"SELECT seq FROM {window} ORDER BY seq DESC "
-    f"LIMIT (SELECT COUNT(*) < :limit FROM ({PAGE[name]})) OFFSET 1999"
+    name: f"SELECT seq FROM {window} ORDER BY seq DESC LIMIT (SELECT COUNT(*) < :limit FROM ({PAGE[name]})) OFFSET 1999"
     for name, window in _WINDOWS.items()
 }
 EVENTS_OF_JOB = """

@@ -24,7 +24,8 @@ EXAMPLES, SEED = 3, 20
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[str]:
     """A real API on an empty database, with a token; returns its address."""
-    settings = environment(SPOOL_DATA_DIR=str(tmp_path / "data"), SPOOL_API_TOKENS=TOKEN)
+    places = {"SPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/spool.db", "SPOOL_STORAGE_URL": f"file:{tmp_path}/storage"}
+    settings = environment(SPOOL_API_TOKENS=TOKEN, SPOOL_SECRET="s" * 40, **places)
     subprocess.run([SPOOL, "migrate"], env=settings, check=True, capture_output=True)
     with (tmp_path / "api.log").open("wb") as log:
         server = subprocess.Popen(

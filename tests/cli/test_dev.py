@@ -66,6 +66,7 @@ def test_a_second_ctrl_c_gives_a_running_job_back_unharmed(start: StartDev, tmp_
     dev.process.send_signal(signal.SIGINT)
     dev.line("Ending at once")
     assert dev.rest() == 0, dev.said
+    assert dev.said[-1] == "Everything has ended; no process is left."
     assert alive(family) == set()
     following.send_signal(signal.SIGINT)
     following.communicate(timeout=60)
