@@ -78,8 +78,8 @@ class _Spool:
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
         from shared.job import NewJob, Outcome, new_id  # noqa: PLC0415 - not in the peers' environment
-        from shared.store.local import LocalJobStore  # noqa: PLC0415
-        from shared.store.protocol import ClaimRequest, Worker  # noqa: PLC0415
+        from shared.store.local import LocalJobStore  # noqa: PLC0415 - not in the peers' environment
+        from shared.store.protocol import ClaimRequest, Worker  # noqa: PLC0415 - not in the peers' environment
 
         class Relaxed(LocalJobStore):
             def _connect(self) -> sqlite3.Connection:
@@ -110,7 +110,7 @@ class _Huey:
     """huey takes a task by deleting it: there is no finish, and a worker that is killed has lost it."""
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
-        from huey.storage import SqliteStorage  # noqa: PLC0415
+        from huey.storage import SqliteStorage  # noqa: PLC0415 - only in the peers' environment
 
         self._storage = SqliteStorage("bench", filename=str(path), timeout=30)
         self._storage.conn.execute(f"PRAGMA synchronous = {synchronous}")
@@ -130,7 +130,7 @@ class _Litequeue:
     """litequeue takes a message and marks it done."""
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
-        from litequeue import LiteQueue  # noqa: PLC0415
+        from litequeue import LiteQueue  # noqa: PLC0415 - only in the peers' environment
 
         self._queue = LiteQueue(str(path), timeout=30)
         self._queue.conn.execute(f"PRAGMA synchronous = {synchronous}")
@@ -151,8 +151,8 @@ class _PersistQueue:
     """persist-queue takes an item and acknowledges it; one process only."""
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
-        from persistqueue import Empty, SQLiteAckQueue  # noqa: PLC0415
-        from persistqueue.serializers import json as as_json  # noqa: PLC0415
+        from persistqueue import Empty, SQLiteAckQueue  # noqa: PLC0415 - only in the peers' environment
+        from persistqueue.serializers import json as as_json  # noqa: PLC0415 - only in the peers' environment
 
         self._empty = Empty
         self._queue: Any = SQLiteAckQueue(str(path), auto_commit=True, multithreading=True, serializer=as_json)
