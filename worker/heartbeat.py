@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.store.protocol import JobStore, Watch, Worker
     from worker.attempt import Attempt
+    from worker.given_up import GivenUp
     from worker.janitor import Janitor
 
 _log = structlog.get_logger("spool.worker")
@@ -38,6 +39,7 @@ class Heartbeat:
         janitor: Janitor,
         *,
         attempts: Callable[[], Sequence[Attempt]],
+        given_up: GivenUp,
         on_change: Callable[[], None],
         metrics: Callable[[], Mapping[str, Any]],
         clock: Callable[[], float],
@@ -45,7 +47,7 @@ class Heartbeat:
     ) -> None:
         self._store, self._worker, self._settings, self._janitor = store, worker, settings, janitor
         self._attempts, self._on_change, self._clock, self._chance = attempts, on_change, clock, chance
-        self._metrics = metrics
+        self._metrics, self._given_up = metrics, given_up
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
         self._watch: Watch | None = None
@@ -104,15 +106,20 @@ class Heartbeat:
         if self._retry_at is not None:
             return self._retry_at
         if not attempts:
-            return now if self._told_busy else self._beat_at + IDLE_S
-        if any(attempt.report.is_news for attempt in attempts) and now >= self._beat_at + self._settings.control_s:
+            return now if self._told_busy or self._given_up.is_news else self._beat_at + IDLE_S
+        is_news = self._given_up.is_news or any(attempt.report.is_news for attempt in attempts)
+        if is_news and now >= self._beat_at + self._settings.control_s:
             return now
         return max(min(attempt.renewed_at for attempt in attempts), self._beat_at) + self._settings.heartbeat_s
 
     def _beat(self, attempts: Sequence[Attempt]) -> None:
         beats = [attempt.beat() for attempt in attempts]
+        given_up = self._given_up.tokens()
         sent_at = self._clock()
-        owned = self._store.heartbeat(self._worker, beats, lease_s=self._settings.lease_s, metrics=self._metrics())
+        owned = self._store.heartbeat(
+            self._worker, beats, lease_s=self._settings.lease_s, given_up=given_up, metrics=self._metrics()
+        )
+        self._given_up.told(given_up)
         self._beat_at = self._control_at = sent_at
         self._told_busy = bool(beats)
         self._retry_at = None

@@ -21,6 +21,7 @@ from shared.types import JOB_TYPES, JobType
 from worker.attempt import Attempt
 from worker.errands import Errands
 from worker.folders import WorkFolders
+from worker.given_up import GivenUp
 from worker.heartbeat import Heartbeat
 from worker.janitor import Janitor
 from worker.measures import Measures
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from shared.store.protocol import JobStore
     from worker.fetch import Network
     from worker.ffmpeg import Engine
+    from worker.pool import Instance
     from worker.run import Pipeline
 
 Answer = TypeVar("Answer")
@@ -76,6 +78,7 @@ class Worker:
         self.identity = Identity(worker_id, host, version, tuple(sorted(self._pipelines)), settings.slots)
         self.courier = Courier(store, settings, self._chance, network=network)
         self._errands = Errands()
+        self._given_up = GivenUp(settings.lease_s, clock)
         self._folders = WorkFolders(settings.work_dir, worker_id)
         self.measures = Measures(store.usage, ffmpeg=engine.version, room=self._folders.root)
         # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
@@ -180,6 +183,8 @@ class Worker:
                 attempt.drop_outputs(self._storage)
         except Unavailable as error:
             attempt.log.warning("the end of the attempt could not be written", reason=error.message)
+            if job.claim_token is not None:
+                self._given_up.add(job.claim_token)
         except Exception:  # a slot outlives whatever its attempt died of
             attempt.log.exception("the attempt could not be ended")
         finally:
@@ -198,30 +203,41 @@ class Worker:
     def _claim(self) -> tuple[Job, float] | None:
         if not self._fit():
             return None
-        job, offered, claimed_at = None, self._pools.offer(), self._clock()
+        job, at_once, offered, claimed_at = None, False, self._pools.offer(), self._clock()
         request = self._request(offered)
         try:
             # The lease counts from the first try, so a claim that took long is given up for a fresh one.
-            job = self._until_answered(lambda: self._store.claim(request), at_most_s=self._settings.lease_s / 4)
+            job, at_once = self._until_answered(
+                lambda: self._store.claim(request), at_most_s=self._settings.lease_s / 4
+            )
         except Unavailable:
             return None
         finally:
-            self._pools.settle(offered, job)
+            self._claimed(request, offered, job, at_once=at_once)
         return (job, claimed_at) if job is not None else None
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> tuple[Job, float] | None:
-        job, offered, claimed_at = None, self._pools.offer(), self._clock()
+        job, at_once, offered, claimed_at = None, False, self._pools.offer(), self._clock()
         request = None if self._drains_asked or not self._fit() else self._request(offered)
         try:
-            job = self._finished(attempt, outcome, request, claimed_at).next
+            finished, at_once = self._finished(attempt, outcome, request, claimed_at)
+            job = finished.next
         finally:
-            self._pools.settle(offered, job)
+            self._claimed(request, offered, job, at_once=at_once)
         return (job, claimed_at) if job is not None else None
+
+    def _claimed(
+        self, request: ClaimRequest | None, offered: Mapping[str, Instance], job: Job | None, *, at_once: bool
+    ) -> None:
+        """A claim brought `job`, or nothing; unless the first try was answered so, it may have a job all the same."""
+        self._pools.settle(offered, job)
+        if request is not None and job is None and not at_once:
+            self._given_up.add(request.token)
 
     def _finished(
         self, attempt: Attempt, outcome: Outcome, request: ClaimRequest | None, claimed_at: float
-    ) -> Finished:
-        """Write the end of an attempt, and claim with it what was asked for."""
+    ) -> tuple[Finished, bool]:
+        """Write the end of an attempt, and claim with it what was asked for; and whether the first try was answered."""
         progress, lines = attempt.report.last()
 
         def finish() -> Finished:
@@ -230,12 +246,12 @@ class Worker:
             return self._store.finish(attempt.claim, outcome, lines=lines, progress=progress, next=following)
 
         try:
-            finished = self._until_answered(finish)
+            finished, at_once = self._until_answered(finish)
         except (TypeError, ValueError):  # a result that is no JSON: the job still needs an end
             attempt.log.exception("the outcome could not be written")
             sentence = "The result of the job could not be stored; this is a fault in Spool, which its log describes."
             outcome = Outcome("failed", failure=Failure("internal", "permanent", sentence))
-            finished = self._until_answered(finish)
+            finished, at_once = self._until_answered(finish)
         self.measures.ended(finished.job.status, outcome.failure)
         if finished.job.webhook_url is not None or finished.job.parent_id is not None:
             self.courier.nudge()
@@ -247,7 +263,7 @@ class Worker:
             code=outcome.failure.code if outcome.failure else None,
             duration_s=round(self._clock() - attempt.started_at, 3),
         )
-        return finished
+        return finished, at_once
 
     def _release(self, attempt: Attempt) -> None:
         """Give the job back, even on a lease that ran out, as long as nobody took it: an outage costs no failure."""
@@ -255,8 +271,11 @@ class Worker:
         self._until_answered(lambda: self._store.release(attempt.claim, lines=lines))
         attempt.log.info("released", reason=attempt.stop.reason, stage=attempt.report.stage)
 
-    def _until_answered(self, ask: Callable[[], Answer], *, at_most_s: float = math.inf) -> Answer:
-        """Repeat until the queue answers: what is asked here is fenced and safe to repeat, so late is not too late."""
+    def _until_answered(self, ask: Callable[[], Answer], *, at_most_s: float = math.inf) -> tuple[Answer, bool]:
+        """Repeat until the queue answers: what is asked here is fenced and safe to repeat, so late is not too late.
+
+        Returns the answer, and whether it came at the first try.
+        """
         began_at = self._clock()
 
         def enough(_: RetryCallState) -> bool:
@@ -271,7 +290,8 @@ class Worker:
             stop=enough,
             reraise=True,
         )
-        return retrying(ask)
+        answer = retrying(ask)
+        return answer, retrying.statistics["attempt_number"] == 1
 
     def _fit(self) -> bool:
         """Whether a job could work here: a worker whose disk is full or gone would fail one job of the queue after the
@@ -307,6 +327,7 @@ class Worker:
             self._settings,
             janitor,
             attempts=self._running,
+            given_up=self._given_up,
             on_change=self._wake,
             metrics=self.measures.snapshot,
             clock=self._clock,

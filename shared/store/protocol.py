@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -512,10 +512,17 @@ class JobStore(Protocol):
         """Own the next job of the worker's types, or None. Also moves due jobs to pending."""
 
     def heartbeat(
-        self, worker: Worker, beats: Sequence[Beat], *, lease_s: float, metrics: Mapping[str, Any] = NO_METRICS
+        self,
+        worker: Worker,
+        beats: Sequence[Beat],
+        *,
+        lease_s: float,
+        given_up: Collection[str] = (),
+        metrics: Mapping[str, Any] = NO_METRICS,
     ) -> Sequence[Owned]:
         """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost.
 
+        `given_up` are tokens of the worker's claims on which nothing of it works: their jobs go back at no cost.
         `metrics` are what the worker counted since its start (JSON), kept with it for `GET /metrics`.
         """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -204,6 +204,6 @@ def to_upkeep(row: Row) -> Upkeep:
     return Upkeep(**{**row, "result": json.loads(row["result"])})
 
 
-def names_json(types: Sequence[str] | Mapping[str, Any]) -> str:
+def names_json(types: Collection[str]) -> str:
     """Names as one JSON array."""
     return json.dumps(list(types))

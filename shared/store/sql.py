@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -562,7 +562,13 @@ class SqlJobStore(ABC):
         return Job.from_row(rows[0]) if rows else None
 
     def heartbeat(
-        self, worker: Worker, beats: Sequence[Beat], *, lease_s: float, metrics: Mapping[str, Any] = NO_METRICS
+        self,
+        worker: Worker,
+        beats: Sequence[Beat],
+        *,
+        lease_s: float,
+        given_up: Collection[str] = (),
+        metrics: Mapping[str, Any] = NO_METRICS,
     ) -> Sequence[Owned]:
         """Renew leases, write progress and lines, for all running jobs at once; what is missing is lost."""
         lease = int(lease_s * 1000)
@@ -576,15 +582,16 @@ class SqlJobStore(ABC):
             "running": len(beats),
             "metrics": json.dumps(dict(metrics)),
         }
-        _, rows, _, _ = self._run(
+        back: Bound = {"worker": worker.id, "given_up": names_json(given_up)}
+        results = self._run(
             [
                 Statement(sql.LINES, about),
                 Statement(sql.HEARTBEAT, about),
-                Statement(sql.RELEASE_UNKNOWN, about),
+                *([Statement(sql.RELEASE_GIVEN_UP, back)] if given_up else ()),
                 Statement(sql.WORKER_SEEN, seen),
             ]
         )
-        return _owned(rows, worker.id)
+        return _owned(results[1], worker.id)
 
     def leave(self, worker_id: str) -> None:
         """The worker ends: it is no longer counted among those that work."""

@@ -348,15 +348,14 @@ WHERE job.id = b.value ->> 'id' AND job.attempt = b.value ->> 'attempt' AND +job
   AND job.status = 'running' AND job.lease_until > {NOW}
 RETURNING id, attempt, cancel_requested_at IS NOT NULL AS cancel
 """
-#: Jobs that carry this worker's id but that it does not know of (a claim whose reply was lost): back they go. One that
-#: is to be cancelled loses its lease: the reaper ends it, since an end moves a family, which a heartbeat does not.
-RELEASE_UNKNOWN = f"""
+#: Jobs that the worker claimed and does not work on (the reply was lost, say): back they go. One that is to be
+#: cancelled loses its lease: the reaper ends it, since an end moves a family, which a heartbeat does not.
+RELEASE_GIVEN_UP = f"""
 UPDATE job SET
   status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE status END,
   lease_until = MIN(lease_until, {NOW}),
   updated_at = {NOW}
-WHERE worker_id = :worker AND status = 'running' AND lease_until < {NOW} + :lease - 15000
-  AND id NOT IN (SELECT value ->> 'id' FROM json_each(:beats))
+WHERE claim_token IN (SELECT value FROM json_each(:given_up)) AND +worker_id = :worker AND status = 'running'
 """
 CONTROL = """
 SELECT id, attempt, cancel_requested_at IS NOT NULL AS cancel FROM job WHERE worker_id = :worker AND status = 'running'

@@ -1,5 +1,7 @@
 """One owner: what a worker may write, and what it may not once the job is no longer its own."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.errors import ClaimLost
@@ -149,14 +151,34 @@ def test_a_repeated_finish_is_recognised(store):
     assert store.release(owned.claim).status is Status.COMPLETED
 
 
-def test_a_claim_whose_reply_was_lost_goes_back_to_the_queue(store):
-    """A running row of a worker that does not know of it is released by that worker's own heartbeat."""
-    owned = running(store)
-    assert store.heartbeat(WORKER, [], lease_s=90) == []
-    assert status(store, owned.id) is Status.RUNNING, "a claim younger than 15 s may still be on its way"
-    store._run([Statement("UPDATE job SET lease_until = lease_until - 16000 WHERE id = :id", {"id": owned.id})])
-    store.heartbeat(WORKER, [], lease_s=90)
+def test_a_claim_that_was_given_up_goes_back_to_the_queue(store):
+    """A heartbeat gives back what its worker claimed and does not work on, and no other job; no other worker can."""
+    owned, other = running(store), running(store)
+    given_up = [owned.claim_token, "a claim that never arrived"]
+    store.heartbeat(replace(WORKER, id="another"), [], lease_s=90, given_up=given_up)
+    assert status(store, owned.id) is Status.RUNNING
+    assert store.heartbeat(WORKER, [], lease_s=90, given_up=given_up) == []
     assert status(store, owned.id) is Status.PENDING
+    assert (store.get(owned.id).failures, status(store, other.id)) == (0, Status.RUNNING)
+
+
+def test_a_claim_on_its_way_is_left_alone_however_old_it_looks(store):
+    """While the reply to a claim is on its way the database's clock may jump: a heartbeat gives back nothing by age."""
+    owned = running(store)
+    store._run([Statement("UPDATE job SET lease_until = lease_until - 89000 WHERE id = :id", {"id": owned.id})])
+    store.heartbeat(WORKER, [], lease_s=90)
+    store.heartbeat(WORKER, [], lease_s=90, given_up=["a claim that never arrived"])
+    assert status(store, owned.id) is Status.RUNNING
+
+
+def test_a_claim_that_was_given_up_and_is_to_be_cancelled_is_left_to_the_reaper(store):
+    """It loses its lease and is no longer run by anybody; the reaper ends it with its family."""
+    owned = running(store)
+    store.cancel(owned.id)
+    store.heartbeat(WORKER, [], lease_s=90, given_up=[owned.claim_token])
+    assert status(store, owned.id) is Status.RUNNING
+    store.reap()
+    assert status(store, owned.id) is Status.CANCELLED
 
 
 def test_finish_claims_the_next_job_in_the_same_round_trip(store, counting):

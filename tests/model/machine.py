@@ -277,18 +277,29 @@ class QueueMachine(RuleBasedStateMachine):
         self._claim(request, twice=False)
 
     @precondition(lambda self: self.claimed)
-    @rule(worker=workers, data=st.data(), lines=numbers, progress=progresses, forgets=st.booleans(), twice=twice)
-    def heartbeat(self, *, worker, data, lines, progress, forgets, twice):
-        """All that the worker believes to own, or all but what it never heard of; and perhaps what it lost."""
+    @rule(
+        worker=workers,
+        data=st.data(),
+        lines=numbers,
+        progress=progresses,
+        forgets=st.booleans(),
+        gives_up=st.booleans(),
+        twice=twice,
+    )
+    def heartbeat(self, *, worker, data, lines, progress, forgets, gives_up, twice):
+        """All that the worker believes to own, or all but one, perhaps what it lost, and a claim that it gave up."""
         mine = [claim for _, claim in self.claimed if claim.worker_id == worker]
         told = [claim for claim in mine if self.oracle.owns(claim)][int(forgets) :]
+        requests = [request for request, claim in self.claimed if claim not in told]
+        given_up = [data.draw(st.sampled_from(requests)).token] if gives_up and requests else []
         lost = [claim for claim in mine if not self.oracle.owns(claim)]
         lost = [claim for claim in lost if claim.job_id not in {one.job_id for one in told}]
         if lost and data.draw(st.booleans()):
             told.append(data.draw(st.sampled_from(lost)))
         beats = [Beat(claim, progress, self._lines(claim, lines)) for claim in told]
-        wanted = self.oracle.heartbeat(WORKERS[worker], beats, lease_s=LEASE_S)
-        owned = self._sent(twice, lambda: self.store.heartbeat(WORKERS[worker], beats, lease_s=LEASE_S))
+        named = {"lease_s": LEASE_S, "given_up": given_up}
+        wanted = self.oracle.heartbeat(WORKERS[worker], beats, **named)
+        owned = self._sent(twice, lambda: self.store.heartbeat(WORKERS[worker], beats, **named))
         assert {(one.claim, one.cancel_requested) for one in owned} == set(wanted)
         self._check()
 

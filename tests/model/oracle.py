@@ -8,7 +8,7 @@ as they are: a parent that a claim takes from `scheduled` opens its first phase 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
@@ -31,7 +31,6 @@ from shared.job import (
 from shared.store.protocol import Beat, ClaimRequest, Worker
 
 #: A job that its own worker does not know is given back when its lease is older than this.
-UNKNOWN_MS = 15_000
 #: The real backoff is random, so the machine moves every retry to this distance.
 BACKOFF_MS = 20_000
 _BETWEEN_OWNERS = {Status.SCHEDULED, Status.RETRYING}
@@ -243,10 +242,12 @@ class Oracle:
         self._move(job, Status.RUNNING)
         return job
 
-    def heartbeat(self, worker: Worker, beats: Sequence[Beat], *, lease_s: float) -> list[tuple[Claim, bool]]:
-        """Renews what is owned under a live lease, and gives back what the worker does not know.
+    def heartbeat(
+        self, worker: Worker, beats: Sequence[Beat], *, lease_s: float, given_up: Collection[str] = ()
+    ) -> list[tuple[Claim, bool]]:
+        """Renews what is owned under a live lease, and gives back what the worker claimed and does not work on.
 
-        What it does not know and is to be cancelled loses its lease, so that the reaper ends it.
+        Of that, what is to be cancelled loses its lease, so that the reaper ends it.
         """
         confirmed = []
         for beat in beats:
@@ -256,10 +257,8 @@ class Oracle:
                 job.lease_until = self.now + int(lease_s * 1000)
                 job.stage, job.percent = beat.progress.stage, beat.progress.percent
                 confirmed.append((beat.claim, job.asked))
-        known = {beat.claim.job_id for beat in beats}
         for job in self.present():
-            mine = job.status is Status.RUNNING and job.worker == worker.id and job.id not in known
-            if mine and job.lease_until < self.now + int(lease_s * 1000) - UNKNOWN_MS:
+            if job.status is Status.RUNNING and job.worker == worker.id and job.token in given_up:
                 job.lease_until = min(job.lease_until, self.now)
                 if not job.asked:
                     self._let_go(job)

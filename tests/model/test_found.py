@@ -5,7 +5,6 @@ import pytest
 from shared.errors import ClaimLost
 from shared.job import MAX_DEPTH, Line, Progress, Status, new_id
 from shared.store.protocol import Beat, ClaimRequest
-from shared.store.sql import Statement
 from tests.contract.factory import (
     CANCELLED,
     DONE,
@@ -73,13 +72,12 @@ def test_the_cancel_of_a_deep_family_is_complete_when_it_is_answered(store):
 
 
 def test_a_lost_claim_on_a_job_to_be_cancelled_ends_its_family_too(store):
-    """The heartbeat gives it up, and the reaper ends it together with its parent."""
+    """The heartbeat names it, and the reaper ends it together with its parent."""
     root = job(type="flow", own_work=False)
     create(store, root, job(parent_id=root.id, phase="core", child_key="k"))
     owned = claim(store)
     store.cancel(root.id)
-    store._run([Statement("UPDATE job SET lease_until = lease_until - 16000 WHERE id = :id", {"id": owned.id})])
-    store.heartbeat(WORKER, [], lease_s=90)
+    store.heartbeat(WORKER, [], lease_s=90, given_up=[owned.claim_token])
     assert [reaped.status for reaped in store.reap()] == [Status.CANCELLED]
     assert status(store, root.id) is Status.CANCELLED
 

@@ -7,13 +7,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from shared.errors import Unavailable
-from shared.job import Job, Status, new_id
+from shared.job import Claim, Job, Status, new_id
 from shared.store.local import LocalJobStore
 from shared.store.protocol import ClaimRequest, Worker
 from tests.worker.stand import PATIENCE_S, Program, Stand, settings_for, submit, until
@@ -352,6 +353,40 @@ def test_a_lost_reply_to_a_claim_does_no_harm(store, stand, monkeypatch) -> None
     job = submit(store)
     stand()
     assert until(store, job, ended).attempt == 1
+
+
+def test_a_claim_that_was_never_answered_goes_back_at_no_cost(store, stand, monkeypatch) -> None:
+    """The worker stops asking, says so with its next heartbeat, and may claim the job anew."""
+    claim, lost = store.claim, []
+
+    def lose_each_reply(request: ClaimRequest) -> Job | None:
+        job = claim(request)
+        if job is not None and lost in ([], [request.token]):
+            lost[:] = [request.token]
+            raise Unavailable("The reply was lost.")
+        return job
+
+    monkeypatch.setattr(store, "claim", lose_each_reply)
+    job = submit(store)
+    stand(lease_s=6.0, heartbeat_s=0.5)
+    done = until(store, job, ended)
+    assert (done.status, done.attempt, done.failures) == (Status.COMPLETED, 2, 0)
+
+
+def test_what_came_with_a_refused_finish_goes_back_at_no_cost(store, stand, monkeypatch) -> None:
+    """A worker that lost its job claims the next one with the finish that is refused: that one is not forgotten."""
+    finish = store.finish
+
+    def refuse_the_first(owned: Claim, *arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(store, "finish", finish)
+        return finish(replace(owned, attempt=owned.attempt + 1), *arguments, **named)
+
+    monkeypatch.setattr(store, "finish", refuse_the_first)
+    submit(store)
+    second = submit(store)
+    stand(heartbeat_s=0.5)
+    done = until(store, second, ended)
+    assert (done.status, done.attempt, done.failures) == (Status.COMPLETED, 2, 0)
 
 
 def test_a_drain_lets_the_running_job_finish(store, stand, tmp_path) -> None:
