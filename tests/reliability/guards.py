@@ -310,6 +310,23 @@ GUARDS = (
     ),
     Guard(
         3,
+        "an end is written with the proof that the programs are gone",
+        "worker/process.py",
+        "        survivors = self._bring_down()\n",
+        "        return 0\n",
+        "tests/worker/test_process.py::test_attempts_do_not_harm_each_other",
+    ),
+    Guard(
+        1,
+        "the pulse of a job that lives goes on",
+        "worker/attempt.py",
+        "            self.processes.extend(self._last_moment(sent_at))\n",
+        "",
+        "tests/worker/test_heartbeat.py::test_a_job_outlives_its_first_lease",
+        waits=True,
+    ),
+    Guard(
+        3,
         "a child deaf to SIGTERM is killed",
         "worker/launcher.py",
         "        self._signal(signal.SIGKILL)\n",
