@@ -9,7 +9,7 @@ import platform
 import time
 from pathlib import Path
 
-from bench import dashboard, ingest, latency, queue, remote
+from bench import dashboard, ingest, latency, media, queue, remote
 from bench.answer import Answer
 
 QUESTIONS = {
@@ -18,6 +18,7 @@ QUESTIONS = {
     "latency": latency.answer,
     "dashboard": dashboard.answer,
     "ingest": ingest.answer,
+    "media": media.answer,
 }
 RESULTS = Path(__file__).parent / "results"
 

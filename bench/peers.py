@@ -10,6 +10,7 @@ from pathlib import Path
 HOME = Path(__file__).parent / ".venv-peers"
 #: The newest releases that install on the oldest Python that Spool runs on.
 NORMALIZE = "ffmpeg-normalize==1.43.0"
+FFMPEG_PYTHON, PYLOUDNORM = "ffmpeg-python==0.2.0", "pyloudnorm==0.2.0"
 HUEY, LITEQUEUE, PERSIST_QUEUE = "huey==3.5.4", "litequeue==0.9", "persist-queue==1.1.0"
 LIBSQL_CLIENT, SQLALCHEMY_LIBSQL = "libsql-client==0.3.1", "sqlalchemy-libsql==0.2.0"
 

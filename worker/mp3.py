@@ -78,6 +78,47 @@ def spans(samples: int, parts: int) -> list[tuple[int, int | None]]:
     return list(zip([0, *(SAMPLES * first for first in firsts)], [*ends, None], strict=True))
 
 
+class _Frames(Iterator[Frame]):
+    """The frames in a stream of them: one by one where parts meet, and as many as there are elsewhere, because to look
+    at each of the 25,000 in ten minutes takes longer than all the rest. Raises `Unjoinable` where something else comes.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._held = b""
+
+    def __next__(self) -> Frame:
+        for _, data in self.runs(1):
+            return Frame(data, _measures(data[:4])[1])
+        raise StopIteration
+
+    def runs(self, most: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Whole frames as they come, `most` in all: how many, and their bytes."""
+        left = -1 if most is None else most
+        while left:
+            held, count, end = self._held, 0, 0
+            while count != left and end + 4 <= len(held):
+                length, _ = _measures(held[end : end + 4])
+                if end + length > len(held):
+                    break
+                end += length
+                count += 1
+            self._held = held[end:]
+            if count:
+                left -= count
+                yield count, held[:end]
+            elif piece := next(self._pieces, b""):
+                self._held += piece
+            elif held:
+                raise Unjoinable("a part ends within a frame")
+            else:
+                return
+
+    def take_back(self, frames: Sequence[Frame]) -> None:
+        """These come again, before all others."""
+        self._held = b"".join(frame.data for frame in frames) + self._held
+
+
 class Joined:
     """The whole file: first all its `pieces`; they begin with a header frame that `header` replaces at the end."""
 
@@ -96,7 +137,7 @@ class Joined:
         for later in self._parts[1:]:
             _, coming = _opened(later.pieces)
             next(coming)
-            yield from self._told(itertools.islice(frames, max(0, later.first + LEAD - _REACH - self._frames)))
+            yield from self._told(frames.runs(max(0, later.first + LEAD - _REACH - self._frames)))
             # From here on every frame was made twice: what is left of the earlier part, and what the later one has.
             ending = list(frames)
             settled = list(itertools.islice(coming, max(0, self._frames - later.first)))
@@ -105,9 +146,11 @@ class Joined:
             place = next((number for number in candidates if _fits(ending[number], other[number])), None)
             if place is None or later.first + len(settled) != self._frames:
                 raise Unjoinable("there is no frame at which the later part could take over")
-            yield from self._told(_lending(ending[:place], _before(other[:place], other[place].borrowed)))
-            frames = itertools.chain(other[place:], coming)
-        yield from self._told(frames)
+            lending = _lending(ending[:place], _before(other[:place], other[place].borrowed))
+            yield from self._told((1, frame.data) for frame in lending)
+            coming.take_back(other[place:])
+            frames = coming
+        yield from self._told(frames.runs())
 
     def header(self, last: Path) -> tuple[int, bytes]:
         """(place, bytes) of the true header frame, made of the one in the last part's finished file."""
@@ -126,13 +169,13 @@ class Joined:
         info[lame + 34 : lame + 36] = check.value.to_bytes(2, "big")
         return self._tags, bytes(info)
 
-    def _told(self, frames: Iterable[Frame]) -> Iterator[bytes]:
+    def _told(self, runs: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
         """The bytes of these frames, counted."""
-        for frame in frames:
-            self._frames += 1
-            self._music += len(frame.data)
-            self._sum.add(frame.data)
-            yield frame.data
+        for count, data in runs:
+            self._frames += count
+            self._music += len(data)
+            self._sum.add(data)
+            yield data
 
 
 def _fits(own: Frame, other: Frame) -> bool:
@@ -157,7 +200,7 @@ def _lending(frames: Sequence[Frame], lent: bytes) -> list[Frame]:
     return changed[::-1]
 
 
-def _opened(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[Frame]]:
+def _opened(pieces: Iterable[bytes]) -> tuple[bytes, _Frames]:
     """The ID3 tag that begins a file (or nothing), and its frames, the header frame first. Raises `Unjoinable`."""
     coming, held = iter(pieces), bytearray()
     while len(held) < 10 or len(held) < _tag_bytes(held):
@@ -167,7 +210,7 @@ def _opened(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[Frame]]:
         held += piece
     size = _tag_bytes(held)
     tag = bytes(held[:size])
-    return tag, _frames(itertools.chain([bytes(held[size:])], coming))
+    return tag, _Frames(itertools.chain([bytes(held[size:])], coming))
 
 
 def _tag_bytes(head: bytearray) -> int:
@@ -175,23 +218,6 @@ def _tag_bytes(head: bytearray) -> int:
     if not head.startswith(b"ID3"):
         return 0
     return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
-
-
-def _frames(pieces: Iterable[bytes]) -> Iterator[Frame]:
-    """The frames in a stream of them. Raises `Unjoinable` where something else comes."""
-    held = b""
-    for piece in pieces:
-        held += piece
-        at = 0
-        while at + 4 <= len(held):
-            length, room = _measures(held[at : at + 4])
-            if at + length > len(held):
-                break
-            yield Frame(held[at : at + length], room)
-            at += length
-        held = held[at:]
-    if held:
-        raise Unjoinable("a part ends within a frame")
 
 
 @cache
