@@ -6,6 +6,7 @@ which are joined as they grow. What misses its loudness or its ceiling is correc
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +18,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shared.crash import around
 from shared.errors import JobFailure
-from worker import mp3
+from worker import mp3, opus
 from worker.encoders import Encoding
 from worker.failures import CORRUPT, SOURCE
 from worker.ffmpeg import input_args, shown, transcode
 from worker.limiter import MOST_LOSS_LU, Solved, envelope, solve
-from worker.loudness import Measured, measure
+from worker.loudness import Measured, measure, raised
 from worker.meter import Mix
 
 if TYPE_CHECKING:
+    from worker.ahead import Ahead
     from worker.run import Run
 
 #: How far a finished file may be from its target, by our own meter; others read up to 0.01 LU differently.
@@ -116,6 +118,8 @@ class Master:
     inputs: Sequence[str] = ()
     warnings: list[str] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
+    #: The only delivery, which is being made already, as loud as the source is.
+    ahead: Ahead | None = None
 
     def plan(self) -> None:
         """Decide each file's gain, and solve the limiter where the gain alone would pass the ceiling."""
@@ -129,12 +133,20 @@ class Master:
             item.room_db = LOSSY_ROOM_DB if item.mix in lossy else LOSSLESS_ROOM_DB
             if item.before.true_peak_dbtp + item.gain_db > self.ceiling_dbtp - LOSSLESS_ROOM_DB:
                 self._limit(item)
+        if self.ahead is not None and self.deliveries[0].solved is not None:
+            self.ahead.drop()
+            self.ahead = None
 
     def make(self, on_time: Callable[[float], None]) -> None:
         """Encode, prove, correct. Raises `JobFailure` when a file cannot be made right."""
         pending = list(self.deliveries)
         for number in range(1, PASSES + 1):
-            self._encode(pending, on_time if number == 1 else lambda _: None)
+            if self.ahead is not None:
+                self._take(self.ahead, pending[0], on_time)
+            else:
+                self._encode(pending, on_time if number == 1 else lambda _: None)
+            for item in pending:
+                self._level(item)
             pending = [item for item in pending if not self._proven(item, final=number == PASSES)]
             if not pending:
                 return
@@ -181,6 +193,14 @@ class Master:
             )
         return False
 
+    def _level(self, item: Delivery) -> None:
+        """What an Opus file misses goes into its header, instead of into a second encode."""
+        if item.made.kind != "opus" or item.solved is not None or item.goal_lufs is None:
+            return
+        assert item.after is not None
+        if math.isfinite(miss := item.goal_lufs - item.after.integrated_lufs):
+            item.after = raised(item.after, opus.raise_gain(item.part, miss))
+
     def _failed(self, item: Delivery, sentence: str) -> JobFailure:
         """Why a file cannot be made. What is damaged is decoded otherwise each time, and trying again is no help."""
         if item.before.damaged_frames:
@@ -203,6 +223,12 @@ class Master:
             self.run.report.log("warn", sentence)
 
     # --- files -----------------------------------------------------------------------------------------------
+    def _take(self, ahead: Ahead, item: Delivery, on_time: Callable[[float], None]) -> None:
+        """What is being made since before the gain was known."""
+        self.ahead = None
+        item.after = ahead.result(on_time)
+        self.commands.append(ahead.command)
+
     def _encode(self, items: Sequence[Delivery], on_time: Callable[[float], None]) -> None:
         """Make these files and measure each of them."""
         spans = self._spans(items)
@@ -233,7 +259,7 @@ class Master:
             try:
                 for item in growing:
                     item.part.write_bytes(b"")
-                    checks[id(item)] = pool.submit(self._check, item, _feed(self.run, item.part, finished))
+                    checks[id(item)] = pool.submit(self._check, item, feed(self.run, item.part, finished))
                 work()
             finally:
                 finished.set()
@@ -304,19 +330,8 @@ class Master:
         self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
         transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
 
-    def _check(self, item: Delivery, feed: Callable[[BinaryIO], None] | None) -> Measured:
-        """Decode a file as a player would, refusing any error in it."""
-        lossless_16 = not item.made.lossy and not item.made.deep
-        source = ["-f", _DEMUXERS[item.made.kind], "-i", "pipe:0"] if feed else ["-i", str(item.part)]
-        return measure(
-            self.run,
-            ["-xerror", *source],
-            Mix(item.made.channels, item.made.sample_rate, sixteen_bit=lossless_16),
-            folder=self.run.work,
-            name=f"check-{item.made.name}",
-            feed=feed,
-            what=f"The finished file {item.made.name}",
-        )
+    def _check(self, item: Delivery, growing: Callable[[BinaryIO], None] | None) -> Measured:
+        return heard(self.run, item.made, item.part, growing)
 
     def _command(
         self,
@@ -390,6 +405,21 @@ class Master:
         )
 
 
+def heard(run: Run, made: Encoding, path: Path, growing: Callable[[BinaryIO], None] | None) -> Measured:
+    """Decode a file as a player would, refusing any error in it, and measure it; `growing` writes it as it is made."""
+    lossless_16 = not made.lossy and not made.deep
+    source = ["-f", _DEMUXERS[made.kind], "-i", "pipe:0"] if growing else ["-i", str(path)]
+    return measure(
+        run,
+        ["-xerror", *source],
+        Mix(made.channels, made.sample_rate, sixteen_bit=lossless_16),
+        folder=run.work,
+        name=f"check-{made.name}",
+        feed=growing,
+        what=f"The finished file {made.name}",
+    )
+
+
 def _cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -419,7 +449,7 @@ def _growth(run: Run, path: Path, finished: threading.Event) -> Iterator[bytes]:
             finished.wait(0.05)
 
 
-def _feed(run: Run, path: Path, finished: threading.Event) -> Callable[[BinaryIO], None]:
+def feed(run: Run, path: Path, finished: threading.Event) -> Callable[[BinaryIO], None]:
     """Writes a file that is being made into a pipe, as it grows."""
     return lambda pipe: pipe.writelines(_growth(run, path, finished))
 

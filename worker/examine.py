@@ -41,6 +41,8 @@ _SEEKABLE = ("wav", "w64", "aiff", "caf")
 
 #: Which mixes of a sound track are to be measured. Raises `JobFailure` for a file that is not wanted.
 Wanted = Callable[[Media, AudioStream], Sequence[Mix]]
+#: What else is begun with a measurement.
+Meanwhile = Callable[[Media, AudioStream], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,22 @@ class Examined:
     measured: dict[Mix, Measured]
 
 
-def examine(run: Run, path: Path, wanted: Wanted) -> Examined:
-    """Probe and measure in one go; progress is told in seconds of sound. Raises `JobFailure` for what cannot be."""
+def examine(run: Run, path: Path, wanted: Wanted, meanwhile: Meanwhile = lambda _media, _audio: None) -> Examined:
+    """Probe and measure in one go; progress is told in seconds of sound. Raises `JobFailure` for what cannot be.
+
+    `meanwhile` hears what is being measured when that begins: again, when it turns out to be something else.
+    """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe") as pool:
         looking = pool.submit(probe, run, path)
         guess = _guess(path)
-        early = None if guess is None else _early(run, path, guess, wanted)
+        early = None if guess is None else _early(run, path, guess, wanted, meanwhile)
         media = looking.result()
     audio = sound_track(media)
     mixes = wanted(media, audio)
-    measured = early if early is not None and _agree(guess, media) else _measure(run, path, media, audio, mixes)
-    return Examined(media, audio, measured)
+    if early is None or not _agree(guess, media):
+        meanwhile(media, audio)
+        early = _measure(run, path, media, audio, mixes)
+    return Examined(media, audio, early)
 
 
 def sound_track(media: Media, number: int = 1) -> AudioStream:
@@ -193,11 +200,13 @@ def _agree(guess: Media | None, media: Media) -> bool:
     return same and not media.video and abs(media.duration_s - (guess.duration_s or 0.0)) < 1e-3
 
 
-def _early(run: Run, path: Path, guess: Media, wanted: Wanted) -> dict[Mix, Measured] | None:
+def _early(run: Run, path: Path, guess: Media, wanted: Wanted, meanwhile: Meanwhile) -> dict[Mix, Measured] | None:
     """Begin to measure before it is known what the file is; None where that leads nowhere."""
     try:
         audio = sound_track(guess)
-        return _measure(run, path, guess, audio, wanted(guess, audio))
+        mixes = wanted(guess, audio)
+        meanwhile(guess, audio)
+        return _measure(run, path, guess, audio, mixes)
     except JobFailure:
         return None
 

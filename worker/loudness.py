@@ -253,6 +253,22 @@ def join(first: Measured, second: Measured) -> Measured:
     )
 
 
+def raised(of: Measured, gain_db: float) -> Measured:
+    """What is measured in a sound that a player raises by so much."""
+    ratio = 10 ** (gain_db / 20)
+    peak = of.sample_peak * ratio
+    return replace(
+        of,
+        momentary=np.where(of.momentary > SILENCE_LUFS, of.momentary + gain_db, SILENCE_LUFS),
+        short_term=np.where(of.short_term > SILENCE_LUFS, of.short_term + gain_db, SILENCE_LUFS),
+        points=np.clip(np.rint(of.points * ratio), -32768, 32767).astype(np.int16),
+        true_peak=of.true_peak * ratio,
+        sample_peak=peak,
+        clipped_samples=0 if peak < 1 else of.clipped_samples,
+        profile=None,
+    )
+
+
 @contextlib.contextmanager
 def _feeding(child: Child, feed: Callable[[BinaryIO], None] | None) -> Iterator[None]:
     """Run `feed` into the child's standard input meanwhile; its errors are raised here, a reader's end is none."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mutagen
+import numpy as np
 import pytest
 
 from shared.errors import JobFailure
@@ -292,6 +293,65 @@ def test_a_wrong_guess_changes_nothing(mastered, run, tmp_path, monkeypatch, lie
     made = mastered(path, outputs=MP3)
     heard(made, run)
     assert made.result["before"] == right["before"]
+
+
+def _encoders(notes: Notes) -> int:
+    """How many files the job began to make."""
+    return sum(line[1] == "ffmpeg starts" for line in notes.lines)
+
+
+def test_a_lone_opus_is_encoded_once_while_it_is_measured_and_raised_by_its_header(
+    mastered, run, notes, tmp_path, monkeypatch
+):
+    """The encoder begins before the loudness is known, and lands on it nearer than a second encode would."""
+    path, order = signals.write(tmp_path / "talk.wav", signals.podcast(8)), list[str]()
+    ahead, measure = ingest.Ahead, examine._measure
+    monkeypatch.setattr(ingest, "Ahead", lambda *args: order.append("encode") or ahead(*args))
+    monkeypatch.setattr(examine, "_measure", lambda *args: order.append("measure") or measure(*args))
+    made = mastered(path, preset="ebu-r128", outputs=[{"format": "opus"}])
+    assert (order, _encoders(notes), len(made.result["engine"]["argv"])) == (["encode", "measure"], 1, 1)
+    heard(made, run)
+    assert judges.libebur128(run.engine.ffmpeg, made.files["opus"]).lufs == pytest.approx(-23, abs=0.01)
+    assert made.result["after"]["opus"]["gain_db"] == pytest.approx(
+        -23 - made.result["before"]["integrated_lufs"], abs=0.01
+    )
+    begins = made.files["opus"].read_bytes()
+    gain = int.from_bytes(begins[begins.index(b"OpusHead") + 16 :][:2], "little", signed=True) / 256
+    assert gain == pytest.approx(made.result["after"]["opus"]["gain_db"], abs=0.2)
+
+
+def test_an_opus_that_needs_the_limiter_is_made_after_it_was_solved(mastered, run, notes, tmp_path):
+    """A header can raise a sound and not limit it: what was begun is dropped, and the file is exact all the same."""
+    path = signals.write(tmp_path / "talk.wav", signals.podcast(8))
+    made = mastered(path, target_lufs=-13, outputs=[{"format": "opus"}])
+    assert made.result["limited"]
+    assert _encoders(notes) >= 2
+    heard(made, run)
+
+
+def test_an_opus_begun_on_a_wrong_guess_is_dropped(mastered, run, notes, tmp_path, monkeypatch):
+    """The file that is delivered is made of the sound that was found, not of the one that was guessed."""
+    real = examine._guess
+
+    def wrong(path: Path):
+        media = real(path)
+        return dataclasses.replace(media, audio=(dataclasses.replace(media.audio[0], channels=1),))
+
+    monkeypatch.setattr(examine, "_guess", wrong)
+    path = signals.write(tmp_path / "talk.wav", signals.podcast(6))
+    made = mastered(path, preset="ebu-r128", outputs=[{"format": "opus"}])
+    heard(made, run)
+    assert made.result["after"]["opus"]["channels"] == 2
+
+
+def test_a_recording_that_is_refused_ends_the_opus_that_was_begun(mastered, run, notes, tmp_path):
+    """Nothing runs on for a job that has failed."""
+    hiss = np.random.default_rng(1).normal(0, signals.db(-100), (90 * signals.RATE, 2))
+    path = signals.write(tmp_path / "silence.wav", hiss, encoding="s24")
+    with pytest.raises(JobFailure, match="silent"):
+        mastered(path, outputs=[{"format": "opus"}])
+    assert _encoders(notes) == 1
+    assert [child.ended is not None for child in run.processes._children] == [True] * len(run.processes._children)
 
 
 def test_parts_that_never_meet_are_made_again_in_one_piece(mastered, run, notes, tmp_path, monkeypatch):

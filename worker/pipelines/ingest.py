@@ -13,6 +13,7 @@ from typing import Any
 from shared.errors import JobFailure
 from shared.job import Output
 from shared.types import IngestParams, OutputSpec
+from worker.ahead import Ahead, Wanted
 from worker.delivery import Delivery, Master, Source
 from worker.encoders import Encoding, encoding, mix_for
 from worker.examine import damage, examine, is_deep, native_mix, plays_everywhere, refuse_unmasterable, seeks_exactly
@@ -39,6 +40,7 @@ class IngestState:
     before: Measured | None = None
     video: VideoStream | None = None
     master: Master | None = None
+    ahead: Ahead | None = None
     extras: list[Finished] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
@@ -65,13 +67,17 @@ def download(run: Run, state: IngestState) -> None:
 
 def analyze(run: Run, state: IngestState) -> None:
     """Look into the file, refuse what cannot be mastered, and measure everything in one decode."""
-    state.extras, state.warnings = [], []
-    found = examine(run, state.path, partial(_mixes, state))
+    state.extras, state.warnings, state.ahead = [], [], None
+    try:
+        found = examine(run, state.path, partial(_mixes, state), partial(_begin_ahead, run, state))
+        refuse_unmasterable(found.measured.values(), state.target_lufs)
+    except BaseException:  # raised again: nobody will want what is being made of it
+        _drop_ahead(state)
+        raise
     state.media, audio = found.media, found.audio
     state.video = found.media.picture
     native = native_mix(audio)
     state.before = before = found.measured[native]
-    refuse_unmasterable(found.measured.values(), state.target_lufs)
     state.warnings += damage(found.media, before)
     for sentence in state.warnings:
         run.report.log("warn", sentence)
@@ -93,6 +99,7 @@ def analyze(run: Run, state: IngestState) -> None:
         ],
         metadata=tags(state.params.title, state.params.artist),
         warnings=state.warnings,
+        ahead=state.ahead,
     )
     run.report.log("info", f"The recording has {before.integrated_lufs:.2f} LUFS, {before.true_peak_dbtp:.2f} dBTP")
 
@@ -179,6 +186,23 @@ def _mixes(state: IngestState, media: Media, audio: AudioStream) -> list[Mix]:
     """What has to be measured: the sound track as it is, and as each file has it."""
     native = native_mix(audio)
     return [native, *(mix_for(native, made) for made in _encodings(state, media, audio))]
+
+
+def _begin_ahead(run: Run, state: IngestState, media: Media, audio: AudioStream) -> None:
+    """Begin to make a lone Opus file as soon as it is known what is in the recording; what was begun before is not."""
+    _drop_ahead(state)
+    made = _encodings(state, media, audio)
+    if [each.kind for each in made] == ["opus"]:
+        words = tags(state.params.title, state.params.artist)
+        mix = mix_for(native_mix(audio), made[0])
+        wanted = Wanted(state.path, f"0:{audio.index}", mix, made[0], words, run.work / "out-0.part", media.duration_s)
+        state.ahead = Ahead(run, wanted)
+
+
+def _drop_ahead(state: IngestState) -> None:
+    if state.ahead is not None:
+        state.ahead.drop()
+        state.ahead = None
 
 
 def _picture(media: Media, video: VideoStream | None) -> tuple[str | None, tuple[str, ...]]:
