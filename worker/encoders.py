@@ -28,6 +28,8 @@ LAME_LOSS_DB: dict[int, float] = {
 }
 #: And the others, whatever the bit rate.
 LOSS_DB: dict[str, float] = {"libopus": 0.0, "aac": 0.02, "flac": 0.0}
+#: How an encoder saves time on detail. The others take little of it as they are.
+HASTY: dict[str, tuple[str, ...]] = {"libmp3lame": ("-compression_level", "7"), "aac": ("-aac_coder", "fast")}
 #: Rates that every lossy encoder and every player takes, at all of our bit rates.
 _COMMON_RATES = (32_000, 44_100, 48_000)
 _HIGHEST_RATE = 192_000
@@ -44,6 +46,7 @@ class Encoding:
     channels: int
     sample_rate: int
     deep: bool
+    fast: bool = False
 
     @property
     def lossy(self) -> bool:
@@ -73,14 +76,15 @@ class Encoding:
         if self.kind == "flac":
             depth = ["-sample_fmt", "s32", "-bits_per_raw_sample", "24"] if self.deep else ["-sample_fmt", "s16"]
             return [*args, "-c:a", "flac", *depth]
-        return [*args, "-c:a", self.format.encoder, "-b:a", f"{self.kbps}k"]
+        hasty = HASTY.get(self.format.encoder, ()) if self.fast else ()
+        return [*args, "-c:a", self.format.encoder, *hasty, "-b:a", f"{self.kbps}k"]
 
     def muxer_args(self, *, worded: bool = False) -> list[str]:
         """The container and its settings; `worded` leaves it to others to say which words come along."""
         return [*(SAME_BYTES if worded else BITEXACT), *self.format.muxer_args, "-f", self.format.muxer]
 
 
-def encoding(spec: OutputSpec, *, channels: int, sample_rate: int, deep: bool) -> Encoding:
+def encoding(spec: OutputSpec, *, channels: int, sample_rate: int, deep: bool, fast: bool = False) -> Encoding:
     """Choose what the request leaves open, from the source's channels, rate and depth (`deep`: over 16 bits)."""
     made = OUTPUTS[spec.format]
     folded = {"mono": 1, "stereo": 2, "source": min(channels, 2)}[spec.channels]
@@ -88,7 +92,7 @@ def encoding(spec: OutputSpec, *, channels: int, sample_rate: int, deep: bool) -
     if spec.format == "opus" and kbps is not None:
         kbps = min(kbps, 256 * folded)
     rate = delivery_rate(spec.format, sample_rate)
-    return Encoding(spec.name or spec.format, spec.format, made, kbps, folded, rate, deep)
+    return Encoding(spec.name or spec.format, spec.format, made, kbps, folded, rate, deep, fast)
 
 
 def mix_for(native: Mix, made: Encoding) -> Mix:

@@ -354,6 +354,19 @@ def test_a_recording_that_is_refused_ends_the_opus_that_was_begun(mastered, run,
     assert [child.ended is not None for child in run.processes._children] == [True] * len(run.processes._children)
 
 
+def test_a_fast_file_is_as_exact_and_its_parts_meet_without_a_trace(mastered, run, tmp_path, monkeypatch):
+    """Made in parts or in one piece, a draft has the same samples, each of them, and the loudness it was asked for."""
+    path, decoded = signals.write(tmp_path / "talk.wav", signals.podcast(61)), []
+    for cores in (2, 1):
+        monkeypatch.setattr(delivery, "_cores", lambda cores=cores: cores)
+        made = mastered(path, speed="fast", outputs=MP3)
+        assert ["-compression_level" in command for command in made.result["engine"]["argv"]] == [True] * cores
+        heard(made, run)
+        decoded.append(judges.decode(run.engine.ffmpeg, made.files["mp3"]).samples)
+    assert len(decoded[0]) == 61 * signals.RATE
+    assert np.abs(decoded[0] - decoded[1]).max() < 1e-4
+
+
 def test_parts_that_never_meet_are_made_again_in_one_piece(mastered, run, notes, tmp_path, monkeypatch):
     """Joining is a shortcut: where no frame allows it, the file comes out as exact, only later."""
     monkeypatch.setattr(mp3, "_fits", lambda _own, _other: False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from shared.types import OutputSpec
@@ -25,6 +27,14 @@ pytestmark = pytest.mark.media
 def test_the_table_is_what_this_engine_does(run, spec, channels):
     """The loss of each encoder, derived again, is the one in the table."""
     made = encoding(spec, channels=channels, sample_rate=48_000, deep=True)
+    assert derive(run, made) == pytest.approx(made.loss_db, abs=0.03)
+
+
+@pytest.mark.parametrize(("kind", "kbps"), [("mp3", 128), ("mp3", 192), ("m4a", 128)])
+def test_haste_costs_no_loudness(run, kind, kbps):
+    """The loss of an encoder that saves time is the same as of one that does not."""
+    made = encoding(OutputSpec(format=kind, bitrate_kbps=kbps), channels=2, sample_rate=48_000, deep=False, fast=True)
+    assert made.codec_args() != dataclasses.replace(made, fast=False).codec_args()
     assert derive(run, made) == pytest.approx(made.loss_db, abs=0.03)
 
 

@@ -176,8 +176,9 @@ def _specs(state: IngestState, *, video: bool) -> tuple[OutputSpec, ...]:
 
 def _encodings(state: IngestState, media: Media, audio: AudioStream) -> list[Encoding]:
     """How each file is made. Raises `JobFailure` where it cannot be."""
+    fast = state.params.speed == "fast"
     return [
-        encoding(spec, channels=audio.channels, sample_rate=audio.sample_rate, deep=is_deep(audio))
+        encoding(spec, channels=audio.channels, sample_rate=audio.sample_rate, deep=is_deep(audio), fast=fast)
         for spec in _specs(state, video=media.picture is not None)
     ]
 
