@@ -43,7 +43,10 @@ class Wanted:
 
 @dataclass(slots=True)
 class Ahead:
-    """One file that is being made and, as it grows, measured; from its making on, in threads of its own."""
+    """One file that is being made, from now on, in a thread of its own.
+
+    It is measured from when somebody wants it: before that, the measurement of the recording goes first.
+    """
 
     run: Run
     wanted: Wanted
@@ -51,33 +54,29 @@ class Ahead:
     _dropped: threading.Event = field(default_factory=threading.Event)
     _finished: threading.Event = field(default_factory=threading.Event)
     _on_time: Callable[[float], None] | None = None
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="ahead"))
-    _futures: tuple[Future[None], Future[Measured]] = field(init=False)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="ahead"))
+    _making: Future[None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.wanted.part.write_bytes(b"")
-        growing = feed(self.run, self.wanted.part, self._finished)
-        self._futures = (
-            self._pool.submit(self._encode),
-            self._pool.submit(heard, self.run, self.wanted.made, self.wanted.part, growing),
-        )
+        self._making = self._pool.submit(self._encode)
 
     def result(self, on_time: Callable[[float], None]) -> Measured:
         """Wait for the file, telling how many seconds of it are made; returns what was measured in it."""
         self._on_time = on_time
+        wanted = self.wanted
         try:
-            making, checking = self._futures
-            making.result()
-            return checking.result()
+            found = heard(self.run, wanted.made, wanted.part, feed(self.run, wanted.part, self._finished))
         finally:
             self._pool.shutdown()
+            self._making.result()  # where the encoder failed, that is what is to be told
+        return found
 
     def drop(self) -> None:
         """Nobody wants the file: end its encoder, and wait for that."""
         self._dropped.set()
-        for future in self._futures:
-            with suppress(Exception):  # whatever is wrong with it, it is not wanted
-                future.result()
+        with suppress(Exception):  # whatever is wrong with it, it is not wanted
+            self._making.result()
         self._pool.shutdown()
 
     def _encode(self) -> None:

@@ -194,12 +194,20 @@ class Master:
         return False
 
     def _level(self, item: Delivery) -> None:
-        """What an Opus file misses goes into its header, instead of into a second encode."""
-        if item.made.kind != "opus" or item.solved is not None or item.goal_lufs is None:
+        """What an Opus file misses goes into its header, instead of into a second encode.
+
+        A peak that is a hair too high is lowered so too, as far as the loudness allows.
+        """
+        if item.made.kind != "opus" or item.goal_lufs is None:
             return
         assert item.after is not None
-        if math.isfinite(miss := item.goal_lufs - item.after.integrated_lufs):
-            item.after = raised(item.after, opus.raise_gain(item.part, miss))
+        miss = item.goal_lufs - item.after.integrated_lufs
+        room = self.ceiling_dbtp - GUARD_DB - item.after.true_peak_dbtp
+        allowed = LIMITED_LU if item.solved else LINEAR_LU
+        if math.isfinite(miss):
+            # The header has steps of 1/256 dB.
+            gain = min(miss, max(room - 0.002, miss - 0.9 * allowed))
+            item.after = raised(item.after, opus.raise_gain(item.part, gain))
 
     def _failed(self, item: Delivery, sentence: str) -> JobFailure:
         """Why a file cannot be made. What is damaged is decoded otherwise each time, and trying again is no help."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shared.types import OutputSpec
 from tests.media import judges, signals
+from worker.delivery import GUARD_DB, LINEAR_LU, Delivery, Master, Source, heard
+from worker.encoders import encoding
+from worker.meter import Mix
 from worker.opus import raise_gain
 
 pytestmark = pytest.mark.media
@@ -44,3 +48,21 @@ def test_what_is_no_opus_file_is_left_alone(make, tmp_path):
     with pytest.raises(ValueError, match="does not begin with an Opus header"):
         raise_gain(talk, 3.0)
     assert talk.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("peak_over_db", "miss_lu", "left_lu"), [(-1.0, 0.3, 0.0), (0.02, 0.0, 0.02), (0.5, 0.0, 0.9 * LINEAR_LU)]
+)
+def test_the_header_lowers_a_peak_as_far_as_the_loudness_allows(opus, run, peak_over_db, miss_lu, left_lu):
+    """With room the loudness is met; a peak a hair too high costs no second encode; one too high by far does."""
+    made = encoding(OutputSpec(format="opus"), channels=2, sample_rate=48_000, deep=False)
+    after = heard(run, made, opus, None)
+    ceiling = after.true_peak_dbtp - peak_over_db + GUARD_DB
+    item = Delivery(made, Mix(2, 48_000), after, opus.with_suffix(""), after.integrated_lufs + miss_lu, after=after)
+    opus.rename(item.part)
+    Master(run, Source(opus, "0:0"), ceiling, [item])._level(item)
+    verdict = judges.libebur128(run.engine.ffmpeg, item.part)
+    assert item.target_lufs - verdict.lufs == pytest.approx(left_lu, abs=0.01)
+    assert item.after.integrated_lufs == pytest.approx(verdict.lufs, abs=0.02)
+    assert item.after.true_peak_dbtp == pytest.approx(verdict.true_peak_dbtp, abs=0.1)
+    assert (item.after.true_peak_dbtp <= ceiling - GUARD_DB) == (peak_over_db < LINEAR_LU)

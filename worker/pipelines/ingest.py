@@ -25,6 +25,10 @@ from worker.probe import AudioStream, Media, VideoStream
 from worker.run import Pipeline, Run, Stage
 from worker.transfer import Finished, fetch_source, source_path, store_files
 
+#: Few recordings have peaks so far over their loudness. With less room the limiter is likely to be needed, and what was
+#: made before that is known would be lost.
+_ROOMY_DB = 17.5
+
 
 @dataclass(slots=True)
 class IngestState:
@@ -193,7 +197,8 @@ def _begin_ahead(run: Run, state: IngestState, media: Media, audio: AudioStream)
     """Begin to make a lone Opus file as soon as it is known what is in the recording; what was begun before is not."""
     _drop_ahead(state)
     made = _encodings(state, media, audio)
-    if [each.kind for each in made] == ["opus"]:
+    roomy = state.ceiling_dbtp - state.target_lufs >= _ROOMY_DB
+    if roomy and [each.kind for each in made] == ["opus"]:
         words = tags(state.params.title, state.params.artist)
         mix = mix_for(native_mix(audio), made[0])
         wanted = Wanted(state.path, f"0:{audio.index}", mix, made[0], words, run.work / "out-0.part", media.duration_s)
