@@ -46,8 +46,8 @@ MAX_STREAMS, PROBE_BYTES, ANALYZE_US = 16, 50_000_000, 20_000_000
 SOURCE_NAME = "source"
 #: Makes two encodings of the same sound the same bytes (an Ogg serial, a date and a version would differ).
 SAME_BYTES = ("-fflags", "+bitexact", "-flags:a", "+bitexact", "-flags:v", "+bitexact")
-#: The same, and no word of any input comes along.
-BITEXACT = (*SAME_BYTES, "-map_metadata", "-1")
+#: The same, and no word of any input comes along, nor a chapter, which would come without its title.
+BITEXACT = (*SAME_BYTES, "-map_metadata", "-1", "-map_chapters", "-1")
 
 
 @dataclass(frozen=True, slots=True)
