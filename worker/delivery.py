@@ -21,7 +21,7 @@ from worker import mp3
 from worker.encoders import Encoding
 from worker.failures import CORRUPT, SOURCE
 from worker.ffmpeg import input_args, shown, transcode
-from worker.limiter import MOST_LOSS_LU, Solved, envelope, solve
+from worker.limiter import MOST_LOSS_LU, Holds, Solved, envelope, held, solve
 from worker.loudness import Measured, measure
 from worker.meter import Mix
 
@@ -34,6 +34,8 @@ LINEAR_LU, LIMITED_LU = 0.04, 0.07
 #: limiter levels in ten minutes, an MP3 of 128 kbit/s raises one by 0.7 dB. To be too low costs nothing audible, to
 #: be too high costs a second encode.
 LOSSLESS_ROOM_DB, LOSSY_ROOM_DB = 0.5, 0.9
+#: By how much all of a file comes further down when a moment of it came out too high; that moment does all it must.
+MOST_ROOM_DB = 0.5
 #: What a finished file must stay under its ceiling by our own meter, so that it does by others.
 GUARD_DB = 0.05
 DURATION_S = 0.05
@@ -76,6 +78,8 @@ class Delivery:
     #: Added to make up for what the encoder takes away.
     trim_db: float = 0.0
     room_db: float = LOSSLESS_ROOM_DB
+    #: Where the encoder was seen to raise a peak over the ceiling.
+    holds: Holds | None = None
     solved: Solved | None = None
     after: Measured | None = None
     #: Output arguments for what it carries beside the sound, out of the master's `inputs`: pictures, and all its words.
@@ -129,6 +133,8 @@ class Master:
             item.room_db = LOSSY_ROOM_DB if item.mix in lossy else LOSSLESS_ROOM_DB
             if item.before.true_peak_dbtp + item.gain_db > self.ceiling_dbtp - LOSSLESS_ROOM_DB:
                 self._limit(item)
+            limited = f", limited by up to {item.solved.deepest_db:.1f} dB" if item.solved else ""
+            self.run.report.log("info", f"{item.made.name}: gain {item.gain_db:+.2f} dB{limited}")
 
     def make(self, on_time: Callable[[float], None]) -> None:
         """Encode, prove, correct. Raises `JobFailure` when a file cannot be made right."""
@@ -141,11 +147,22 @@ class Master:
             for item in pending:
                 self._correct(item)
 
+    def facts(self) -> dict[str, Any]:
+        """What a result tells of all the files together."""
+        first = self.deliveries[0]
+        return {
+            "target_lufs": first.target_lufs,
+            "ceiling_dbtp": self.ceiling_dbtp,
+            "after": {item.made.name: item.facts() for item in self.deliveries},
+            "gain_db": round(first.gain_db, 3),
+            "limited": any(item.solved is not None for item in self.deliveries),
+        }
+
     # --- loudness --------------------------------------------------------------------------------------------
     def _limit(self, item: Delivery) -> None:
         assert item.target_lufs is not None
         ceiling = self.ceiling_dbtp - item.room_db
-        item.solved = solve(item.before, item.target_lufs, ceiling, check=self.run.stop.check)
+        item.solved = solve(item.before, item.target_lufs, ceiling, check=self.run.stop.check, holds=item.holds)
         item.gain_db = item.solved.gain_db
         if not item.solved.landed:
             self._warn(
@@ -192,9 +209,11 @@ class Master:
         assert item.after is not None
         assert item.goal_lufs is not None
         item.trim_db += item.goal_lufs - item.after.integrated_lufs
-        over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
-        if over > 0:
-            item.room_db += over + 0.1
+        if item.after.true_peak_dbtp > self.ceiling_dbtp - GUARD_DB:
+            again = self._check(item, None, profiled=True)
+            item.holds = held(again, self.ceiling_dbtp - GUARD_DB, item.holds)
+            over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
+            item.room_db += min(over, MOST_ROOM_DB)
             self._limit(item)
 
     def _warn(self, sentence: str) -> None:
@@ -304,7 +323,7 @@ class Master:
         self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
         transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
 
-    def _check(self, item: Delivery, feed: Callable[[BinaryIO], None] | None) -> Measured:
+    def _check(self, item: Delivery, feed: Callable[[BinaryIO], None] | None, *, profiled: bool = False) -> Measured:
         """Decode a file as a player would, refusing any error in it."""
         lossless_16 = not item.made.lossy and not item.made.deep
         source = ["-f", _DEMUXERS[item.made.kind], "-i", "pipe:0"] if feed else ["-i", str(item.part)]
@@ -315,6 +334,7 @@ class Master:
             folder=self.run.work,
             name=f"check-{item.made.name}",
             feed=feed,
+            profiled=profiled,
             what=f"The finished file {item.made.name}",
         )
 
