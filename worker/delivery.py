@@ -20,12 +20,13 @@ from shared.errors import JobFailure
 from worker import mp3
 from worker.encoders import Encoding
 from worker.failures import CORRUPT, SOURCE
-from worker.ffmpeg import input_args, shown, transcode
+from worker.ffmpeg import encoded_samples, graph_args, input_args, shown, transcode
 from worker.limiter import MOST_LOSS_LU, Holds, Solved, envelope, held, solve
 from worker.loudness import Measured, measure
 from worker.meter import Mix
 
 if TYPE_CHECKING:
+    from worker.process import Ended
     from worker.run import Run
 
 #: How far a finished file may be from its target, by our own meter; others read up to 0.01 LU differently.
@@ -47,14 +48,26 @@ _WATCH_FROM_S = 30.0
 _MOST_PARTS = 4
 #: One limiter: what it works on and how.
 _Limited = tuple[Mix, Solved]
+#: Samples by which a resampled sound may be longer or shorter.
+_RESAMPLED = 64
 _DEMUXERS = {"mp3": "mp3", "opus": "ogg", "flac": "flac"}
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A sound that is made while it is encoded: `graph` reads the tracks of `paths` and ends in `[edited]`."""
+
+    paths: tuple[Path, ...]
+    graph: str
+    #: The uploads of which it was believed what their ledgers say.
+    believed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The file that is mastered; `stream` and `picture` are ffmpeg's names of its tracks, such as `0:1`.
 
-    `exact_rate` is its sample rate when ffmpeg can begin to read it at any sample.
+    `exact_rate` is its sample rate when ffmpeg can begin to read it at any sample. With `making` it is no file yet.
     """
 
     path: Path
@@ -62,6 +75,7 @@ class Source:
     picture: str | None = None
     picture_codec: tuple[str, ...] = ("-c:v", "copy")
     exact_rate: int | None = None
+    making: Making | None = None
 
 
 @dataclass(slots=True)
@@ -266,7 +280,8 @@ class Master:
         """Make these files with one ffmpeg."""
         longest = max(item.before.seconds for item in items)
         with _envelopes({(item.mix, item.solved): item.before for item in items if item.solved}) as fds:
-            self._transcode(self._command(items, fds), longest, on_time, fds)
+            ended = self._transcode(self._command(items, fds), longest, on_time, fds)
+        self._counted(ended, [item.before.samples for item in items], items)
 
     def _in_parts(
         self, item: Delivery, spans: Sequence[tuple[int, int | None]], on_time: Callable[[float], None]
@@ -286,8 +301,10 @@ class Master:
             try:
                 _stay_on_core(number, len(spans))
                 with _envelopes({(item.mix, item.solved): item.before} if item.solved else {}, begin) as fds:
-                    expected_s = ((end or item.before.samples) - begin) / item.mix.sample_rate
-                    self._transcode(self._command([item], fds, spans[number], paths[number]), expected_s, progress, fds)
+                    samples = (end or item.before.samples) - begin
+                    command = self._command([item], fds, spans[number], paths[number])
+                    ended_well = self._transcode(command, samples / item.mix.sample_rate, progress, fds)
+                self._counted(ended_well, [samples], [item])
             finally:
                 ended[number].set()
 
@@ -319,9 +336,22 @@ class Master:
         expected_s: float,
         on_time: Callable[[float], None],
         fds: Mapping[_Limited, int],
-    ) -> None:
+    ) -> Ended:
         self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
-        transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
+        return transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
+
+    def _counted(self, ended: Ended, samples: Sequence[int], items: Sequence[Delivery]) -> None:
+        """Of a sound that was made on the way: not one sample more or less. Raises `JobFailure`."""
+        if self.source.making is None:
+            return
+        for item, found, wanted in zip(items, encoded_samples(ended), samples, strict=True):
+            # A resampler rounds, and has a beginning and an end of its own.
+            if abs(found - wanted) > (_RESAMPLED if item.mix.filters else 0):
+                raise self._failed(
+                    item,
+                    f"The edit came out {found / item.mix.sample_rate:.3f} s long instead of "
+                    f"{wanted / item.mix.sample_rate:.3f} s",
+                )
 
     def _check(self, item: Delivery, feed: Callable[[BinaryIO], None] | None, *, profiled: bool = False) -> Measured:
         """Decode a file as a player would, refusing any error in it."""
@@ -355,8 +385,15 @@ class Master:
         groups: dict[tuple[Mix, Solved | None], list[int]] = {}
         for number, item in enumerate(items):
             groups.setdefault((item.mix, item.solved), []).append(number)
+        streams = [self.source.stream] * len(groups)
+        if self.source.making is not None:
+            streams = [f"g{place}" for place in range(len(groups))]
+            graph += [
+                self.source.making.graph,
+                f"[edited]asplit={len(groups)}{''.join(f'[{name}]' for name in streams)}",
+            ]
         for place, ((mix, solved), numbers) in enumerate(groups.items()):
-            mixed = f"[{self.source.stream}]{','.join([*cut, mix.filters or 'anull'])}"
+            mixed = f"[{streams[place]}]{','.join([*cut, mix.filters or 'anull'])}"
             if solved is not None:
                 index = inputs.count("-i")
                 pipe = f"pipe:{fds[mix, solved]}"
@@ -390,10 +427,16 @@ class Master:
             outputs += [*item.made.codec_args(), *item.made.muxer_args(worded=bool(item.attached))]
             outputs += [*self.metadata, *item.attached]
             outputs.append(str(path or item.part))
-        return [*inputs, "-filter_complex", ";".join(graph), *outputs]
+        kept = (path or items[0].part).with_suffix(".graph")
+        return [*inputs, *graph_args(self.run.engine, ";".join(graph), kept), *outputs]
 
     def _input(self, begin: int, end: int | None) -> tuple[list[str], list[str]]:
         """The input arguments and filters that give the sound's samples from `begin` to `end`."""
+        if self.source.making is not None:
+            inputs = [arg for path in self.source.making.paths for arg in input_args(path)]
+            until = "" if end is None else f":end_sample={end}"
+            whole = begin == 0 and end is None
+            return inputs, [] if whole else [f"atrim=start_sample={begin}{until}", "asetpts=N/SR/TB"]
         if begin == 0 and end is None:
             return input_args(self.source.path), []
         rate = self.source.exact_rate

@@ -13,6 +13,7 @@ from typing import Any
 from shared.errors import JobFailure
 from shared.job import Output
 from shared.types import IngestParams, OutputSpec
+from worker import ledger
 from worker.delivery import Delivery, Master, Source
 from worker.encoders import Encoding, encoding, mix_for
 from worker.examine import damage, examine, is_deep, native_mix, plays_everywhere, refuse_unmasterable, seeks_exactly
@@ -120,6 +121,8 @@ def upload(run: Run, state: IngestState) -> None:
         for item in state.master.deliveries
     ]
     files += state.extras
+    assert state.before is not None
+    ledger.keep(run, state.params.source, state.before)
     state.outputs = store_files(run, files)
 
 
