@@ -187,6 +187,7 @@ def test_noise_is_taken_away_and_nothing_moves(edited, tmp_path, rate):
         signals.write(tmp_path / "noise.wav", noise, rate=rate, encoding="f32"),
         {"op": "denoise", "reduction_db": 20, "floor_dbfs": -50},
     )
+    assert made.result["edits"][0]["filter"] == "afftdn"
     sound = made.sound()
     assert len(sound) == 4 * rate
     assert abs(int(np.abs(sound[:, 0]).argmax()) - 3 * rate) <= 1

@@ -94,6 +94,8 @@ class Steps:
             said: dict[str, Any] = {"op": entry.op, "duration_s": round(take.seconds, 6)}
             if isinstance(entry, edits.Framing) and take.picture is not None:
                 said |= {"width": take.picture.width, "height": take.picture.height}
+            if type(entry) in _OPTIONAL:
+                said["filter"] = _OPTIONAL[type(entry)]
             self.record.append(said if cut is None else said | {"cut": cut})
         return whole or next(iter(self.takes.values()))
 
