@@ -21,13 +21,14 @@ from shared.errors import JobFailure
 from worker import mp3, opus
 from worker.encoders import Encoding
 from worker.failures import CORRUPT, SOURCE
-from worker.ffmpeg import input_args, shown, transcode
-from worker.limiter import MOST_LOSS_LU, Solved, envelope, solve
+from worker.ffmpeg import encoded_samples, graph_args, input_args, shown, transcode
+from worker.limiter import MOST_LOSS_LU, Holds, Solved, envelope, held, solve
 from worker.loudness import Measured, measure, raised
 from worker.meter import Mix
 
 if TYPE_CHECKING:
     from worker.ahead import Ahead
+    from worker.process import Ended
     from worker.run import Run
 
 #: How far a finished file may be from its target, by our own meter; others read up to 0.01 LU differently.
@@ -36,6 +37,8 @@ LINEAR_LU, LIMITED_LU = 0.04, 0.07
 #: limiter levels in ten minutes, an MP3 of 128 kbit/s raises one by 0.7 dB. To be too low costs nothing audible, to
 #: be too high costs a second encode.
 LOSSLESS_ROOM_DB, LOSSY_ROOM_DB = 0.5, 0.9
+#: By how much all of a file comes further down when a moment of it came out too high; that moment does all it must.
+MOST_ROOM_DB = 0.5
 #: What a finished file must stay under its ceiling by our own meter, so that it does by others.
 GUARD_DB = 0.05
 DURATION_S = 0.05
@@ -47,14 +50,26 @@ _WATCH_FROM_S = 30.0
 _MOST_PARTS = 4
 #: One limiter: what it works on and how.
 _Limited = tuple[Mix, Solved]
+#: Samples by which a resampled sound may be longer or shorter.
+_RESAMPLED = 64
 _DEMUXERS = {"mp3": "mp3", "opus": "ogg", "flac": "flac"}
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A sound that is made while it is encoded: `graph` reads the tracks of `paths` and ends in `[edited]`."""
+
+    paths: tuple[Path, ...]
+    graph: str
+    #: The uploads of which it was believed what their ledgers say.
+    believed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The file that is mastered; `stream` and `picture` are ffmpeg's names of its tracks, such as `0:1`.
 
-    `exact_rate` is its sample rate when ffmpeg can begin to read it at any sample.
+    `exact_rate` is its sample rate when ffmpeg can begin to read it at any sample. With `making` it is no file yet.
     """
 
     path: Path
@@ -62,6 +77,7 @@ class Source:
     picture: str | None = None
     picture_codec: tuple[str, ...] = ("-c:v", "copy")
     exact_rate: int | None = None
+    making: Making | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +94,8 @@ class Delivery:
     #: Added to make up for what the encoder takes away.
     trim_db: float = 0.0
     room_db: float = LOSSLESS_ROOM_DB
+    #: Where the encoder was seen to raise a peak over the ceiling.
+    holds: Holds | None = None
     solved: Solved | None = None
     after: Measured | None = None
     #: Output arguments for what it carries beside the sound, out of the master's `inputs`: pictures, and all its words.
@@ -133,6 +151,8 @@ class Master:
             item.room_db = LOSSY_ROOM_DB if item.mix in lossy else LOSSLESS_ROOM_DB
             if item.before.true_peak_dbtp + item.gain_db > self.ceiling_dbtp - LOSSLESS_ROOM_DB:
                 self._limit(item)
+            limited = f", limited by up to {item.solved.deepest_db:.1f} dB" if item.solved else ""
+            self.run.report.log("info", f"{item.made.name}: gain {item.gain_db:+.2f} dB{limited}")
         if self.ahead is not None and self.deliveries[0].solved is not None:
             self.ahead.drop()
             self.ahead = None
@@ -153,11 +173,22 @@ class Master:
             for item in pending:
                 self._correct(item)
 
+    def facts(self) -> dict[str, Any]:
+        """What a result tells of all the files together."""
+        first = self.deliveries[0]
+        return {
+            "target_lufs": first.target_lufs,
+            "ceiling_dbtp": self.ceiling_dbtp,
+            "after": {item.made.name: item.facts() for item in self.deliveries},
+            "gain_db": round(first.gain_db, 3),
+            "limited": any(item.solved is not None for item in self.deliveries),
+        }
+
     # --- loudness --------------------------------------------------------------------------------------------
     def _limit(self, item: Delivery) -> None:
         assert item.target_lufs is not None
         ceiling = self.ceiling_dbtp - item.room_db
-        item.solved = solve(item.before, item.target_lufs, ceiling, check=self.run.stop.check)
+        item.solved = solve(item.before, item.target_lufs, ceiling, check=self.run.stop.check, holds=item.holds)
         item.gain_db = item.solved.gain_db
         if not item.solved.landed:
             self._warn(
@@ -220,9 +251,11 @@ class Master:
         assert item.after is not None
         assert item.goal_lufs is not None
         item.trim_db += item.goal_lufs - item.after.integrated_lufs
-        over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
-        if over > 0:
-            item.room_db += over + 0.1
+        if item.after.true_peak_dbtp > self.ceiling_dbtp - GUARD_DB:
+            again = self._check(item, None, profiled=True)
+            item.holds = held(again, self.ceiling_dbtp - GUARD_DB, item.holds)
+            over = item.after.true_peak_dbtp - self.ceiling_dbtp + GUARD_DB
+            item.room_db += min(over, MOST_ROOM_DB)
             self._limit(item)
 
     def _warn(self, sentence: str) -> None:
@@ -281,7 +314,8 @@ class Master:
         """Make these files with one ffmpeg."""
         longest = max(item.before.seconds for item in items)
         with _envelopes({(item.mix, item.solved): item.before for item in items if item.solved}) as fds:
-            self._transcode(self._command(items, fds), longest, on_time, fds)
+            ended = self._transcode(self._command(items, fds), longest, on_time, fds)
+        self._counted(ended, [item.before.samples for item in items], items)
 
     def _in_parts(
         self, item: Delivery, spans: Sequence[tuple[int, int | None]], on_time: Callable[[float], None]
@@ -301,8 +335,10 @@ class Master:
             try:
                 _stay_on_core(number, len(spans))
                 with _envelopes({(item.mix, item.solved): item.before} if item.solved else {}, begin) as fds:
-                    expected_s = ((end or item.before.samples) - begin) / item.mix.sample_rate
-                    self._transcode(self._command([item], fds, spans[number], paths[number]), expected_s, progress, fds)
+                    samples = (end or item.before.samples) - begin
+                    command = self._command([item], fds, spans[number], paths[number])
+                    ended_well = self._transcode(command, samples / item.mix.sample_rate, progress, fds)
+                self._counted(ended_well, [samples], [item])
             finally:
                 ended[number].set()
 
@@ -334,12 +370,25 @@ class Master:
         expected_s: float,
         on_time: Callable[[float], None],
         fds: Mapping[_Limited, int],
-    ) -> None:
+    ) -> Ended:
         self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
-        transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
+        return transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
 
-    def _check(self, item: Delivery, growing: Callable[[BinaryIO], None] | None) -> Measured:
-        return heard(self.run, item.made, item.part, growing)
+    def _counted(self, ended: Ended, samples: Sequence[int], items: Sequence[Delivery]) -> None:
+        """Of a sound that was made on the way: not one sample more or less. Raises `JobFailure`."""
+        if self.source.making is None:
+            return
+        for item, found, wanted in zip(items, encoded_samples(ended), samples, strict=True):
+            # A resampler rounds, and has a beginning and an end of its own.
+            if abs(found - wanted) > (_RESAMPLED if item.mix.filters else 0):
+                raise self._failed(
+                    item,
+                    f"The edit came out {found / item.mix.sample_rate:.3f} s long instead of "
+                    f"{wanted / item.mix.sample_rate:.3f} s",
+                )
+
+    def _check(self, item: Delivery, growing: Callable[[BinaryIO], None] | None, *, profiled: bool = False) -> Measured:
+        return heard(self.run, item.made, item.part, growing, profiled=profiled)
 
     def _command(
         self,
@@ -358,8 +407,15 @@ class Master:
         groups: dict[tuple[Mix, Solved | None], list[int]] = {}
         for number, item in enumerate(items):
             groups.setdefault((item.mix, item.solved), []).append(number)
+        streams = [self.source.stream] * len(groups)
+        if self.source.making is not None:
+            streams = [f"g{place}" for place in range(len(groups))]
+            graph += [
+                self.source.making.graph,
+                f"[edited]asplit={len(groups)}{''.join(f'[{name}]' for name in streams)}",
+            ]
         for place, ((mix, solved), numbers) in enumerate(groups.items()):
-            mixed = f"[{self.source.stream}]{','.join([*cut, mix.filters or 'anull'])}"
+            mixed = f"[{streams[place]}]{','.join([*cut, mix.filters or 'anull'])}"
             if solved is not None:
                 index = inputs.count("-i")
                 pipe = f"pipe:{fds[mix, solved]}"
@@ -393,10 +449,16 @@ class Master:
             outputs += [*item.made.codec_args(), *item.made.muxer_args(worded=bool(item.attached))]
             outputs += [*self.metadata, *item.attached]
             outputs.append(str(path or item.part))
-        return [*inputs, "-filter_complex", ";".join(graph), *outputs]
+        kept = (path or items[0].part).with_suffix(".graph")
+        return [*inputs, *graph_args(self.run.engine, ";".join(graph), kept), *outputs]
 
     def _input(self, begin: int, end: int | None) -> tuple[list[str], list[str]]:
         """The input arguments and filters that give the sound's samples from `begin` to `end`."""
+        if self.source.making is not None:
+            inputs = [arg for path in self.source.making.paths for arg in input_args(path)]
+            until = "" if end is None else f":end_sample={end}"
+            whole = begin == 0 and end is None
+            return inputs, [] if whole else [f"atrim=start_sample={begin}{until}", "asetpts=N/SR/TB"]
         if begin == 0 and end is None:
             return input_args(self.source.path), []
         rate = self.source.exact_rate
@@ -413,7 +475,9 @@ class Master:
         )
 
 
-def heard(run: Run, made: Encoding, path: Path, growing: Callable[[BinaryIO], None] | None) -> Measured:
+def heard(
+    run: Run, made: Encoding, path: Path, growing: Callable[[BinaryIO], None] | None, *, profiled: bool = False
+) -> Measured:
     """Decode a file as a player would, refusing any error in it, and measure it; `growing` writes it as it is made."""
     lossless_16 = not made.lossy and not made.deep
     source = ["-f", _DEMUXERS[made.kind], "-i", "pipe:0"] if growing else ["-i", str(path)]
@@ -424,6 +488,7 @@ def heard(run: Run, made: Encoding, path: Path, growing: Callable[[BinaryIO], No
         folder=run.work,
         name=f"check-{made.name}",
         feed=growing,
+        profiled=profiled,
         what=f"The finished file {made.name}",
     )
 

@@ -29,6 +29,7 @@ __all__ = [
     "OutputFormat",
     "base_args",
     "damaged_frames",
+    "encoded_samples",
     "find_engine",
     "graph_args",
     "input_args",
@@ -46,8 +47,8 @@ MAX_STREAMS, PROBE_BYTES, ANALYZE_US = 16, 50_000_000, 20_000_000
 SOURCE_NAME = "source"
 #: Makes two encodings of the same sound the same bytes (an Ogg serial, a date and a version would differ).
 SAME_BYTES = ("-fflags", "+bitexact", "-flags:a", "+bitexact", "-flags:v", "+bitexact")
-#: The same, and no word of any input comes along.
-BITEXACT = (*SAME_BYTES, "-map_metadata", "-1")
+#: The same, and no word of any input comes along, nor a chapter, which would come without its title.
+BITEXACT = (*SAME_BYTES, "-map_metadata", "-1", "-map_chapters", "-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class OutputFormat:
 
 #: Its last word about each track, at the beginning of a line: elsewhere it is quoted out of the file.
 _DECODE_ERRORS = re.compile(r"^\[in#[^\]]+\] \[verbose\]   Input stream .*; (\d+) decode errors", re.MULTILINE)
+_ENCODED = re.compile(r"frames encoded \((\d+) samples\)")
 #: Linux takes 128 kB for one argument.
 _LONGEST_ARGUMENT = 100_000
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -171,6 +173,11 @@ def damaged_frames(ended: Ended) -> int:
         return packets + sum(map(int, counts))
     # ffmpeg before 7 keeps no count: its last words hold the last errors, one line each.
     return packets + len(re.findall(r"Error while decoding stream|Error submitting packet to decoder", words))
+
+
+def encoded_samples(ended: Ended) -> list[int]:
+    """How many samples went into each sound track that was encoded, in the order of the outputs."""
+    return [int(count) for count in _ENCODED.findall(ended.stderr_tail)]
 
 
 def shown(argv: Sequence[str], work: Path) -> list[str]:

@@ -66,10 +66,12 @@ def _level(report: QualityReport, preset: Preset) -> Iterator[Finding]:
             f"instead of {loudness.integrated_lufs - off:g}. {do} it by {abs(off):.1f} dB{limit}.",
         )
     if peak > preset.ceiling_dbtp + 0.05:
+        # What is to be raised cannot be lowered as well.
+        lower = "" if off < -TOLERANCE_LU else f"lower it by {peak - preset.ceiling_dbtp:.1f} dB or "
         yield _problem(
             "peak_over_ceiling",
-            f"Its true peak is {peak:+.1f} dBTP and may be {preset.ceiling_dbtp:g} at most: lower it by "
-            f"{peak - preset.ceiling_dbtp:.1f} dB or limit it, or players and encoders will distort it.",
+            f"Its true peak is {peak:+.1f} dBTP and may be {preset.ceiling_dbtp:g} at most: {lower}limit it, "
+            "or players and encoders will distort it.",
         )
     if loudness.range_lu is not None and loudness.range_lu > 20:
         yield _advice(

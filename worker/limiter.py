@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from worker.loudness import M_LEAD, Measured, gated
-from worker.meter import Floats
+from worker.meter import Floats, Samples
 
 #: Half the smoothing curve, and half the hold, in blocks: what is smoothed was held for longer than the curve.
 _SMOOTH, _HOLD = 4, 5
@@ -26,6 +27,18 @@ RELEASE_DB_PER_S = 60.0
 #: The limiter may take this much loudness away; what needs more would be crushed, and is delivered softer instead.
 MOST_LOSS_LU = 6.0
 _CHUNK = 1 << 16
+_Numbers = TypeVar("_Numbers", Floats, Samples)
+#: What an encoder makes of a moment it may make of all that it codes together: about 23 ms to both sides.
+_FRAME_S = 0.023
+#: A moment that came out too high is brought down by what it was too high, and by this.
+_MORE_DB = 0.4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holds:
+    """By how many dB each block of a profile is held down beside what the ceiling asks for."""
+
+    db: Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +51,29 @@ class Solved:
     deepest_db: float
     limited_share: float
     landed: bool
+    holds: Holds | None = None
 
 
-def reductions(of: Measured, gain_db: float, ceiling_dbtp: float) -> Iterator[tuple[int, Floats]]:
+def held(made: Measured, ceiling_dbtp: float, before: Holds | None = None) -> Holds:
+    """Where a finished file passes its ceiling, to hold down these moments alone in the next one.
+
+    Some encoders raise a drum's hit by 4 dB, once in a minute. A ceiling lowered by that much would take it from all
+    others, and the loudness with it.
+    """
+    assert made.profile is not None
+    over = made.profile.peaks - np.float32(ceiling_dbtp)
+    over = np.where(over > 0, over + np.float32(_MORE_DB), np.float32(0))
+    reach = max(1, round(_FRAME_S * made.sample_rate / made.profile.block))
+    wide = _highest(np.pad(over, reach), 2 * reach + 1)
+    if before is not None:
+        known = before.db[: wide.size]
+        wide[: known.size] += known
+    return Holds(wide.astype(np.float32))
+
+
+def reductions(
+    of: Measured, gain_db: float, ceiling_dbtp: float, holds: Holds | None = None
+) -> Iterator[tuple[int, Floats]]:
     """The limiter's reduction in dB (0 or more) per block: (first block, values), chunk by chunk, all of them."""
     assert of.profile is not None
     highest, release = of.profile.peaks, RELEASE_DB_PER_S * of.profile.block / of.sample_rate
@@ -50,6 +83,9 @@ def reductions(of: Measured, gain_db: float, ceiling_dbtp: float) -> Iterator[tu
         needed = np.zeros(min(_CHUNK, total + _REACH - first))
         part = highest[first : first + _CHUNK]
         np.maximum(part - np.float32(ceiling_dbtp - gain_db), 0.0, out=needed[: part.size])
+        if holds is not None:
+            down = holds.db[first : first + part.size]
+            needed[: down.size] += down
         if carried > 0 or needed.any():
             # max over all earlier blocks of (what they needed - what has come back since), as one running maximum.
             falling = release * np.arange(1, needed.size + 1)
@@ -65,7 +101,7 @@ def reductions(of: Measured, gain_db: float, ceiling_dbtp: float) -> Iterator[tu
         yield begin, smooth[begin - first + _REACH :][: total - begin]
 
 
-def _highest(values: Floats, width: int) -> Floats:
+def _highest(values: _Numbers, width: int) -> _Numbers:
     """The running maximum over `width` values, where all of them are there."""
     highest, reached = values, 1
     while reached < width:
@@ -74,14 +110,21 @@ def _highest(values: Floats, width: int) -> Floats:
     return highest
 
 
-def solve(of: Measured, target_lufs: float, ceiling_dbtp: float, *, check: Callable[[], None]) -> Solved:
+def solve(
+    of: Measured,
+    target_lufs: float,
+    ceiling_dbtp: float,
+    *,
+    check: Callable[[], None],
+    holds: Holds | None = None,
+) -> Solved:
     """The gain with which the limited sound has the target loudness, to 0.002 LU; `check` is called between tries."""
     gain, slope = target_lufs - of.integrated_lufs, 1.0
     most = gain + MOST_LOSS_LU
     before: tuple[float, float] | None = None
     for _ in range(20):
         check()
-        reached, deepest, share = _limited(of, gain, ceiling_dbtp)
+        reached, deepest, share = _limited(of, gain, ceiling_dbtp, holds)
         missing = target_lufs - reached
         if abs(missing) <= 0.002 or (missing > 0 and gain >= most):
             break
@@ -89,10 +132,10 @@ def solve(of: Measured, target_lufs: float, ceiling_dbtp: float, *, check: Calla
             slope = min(1.0, max(0.1, (reached - before[1]) / (gain - before[0])))
         before = (gain, reached)
         gain = min(most, gain + missing / slope)
-    return Solved(gain, ceiling_dbtp, reached, deepest, share, abs(missing) <= 0.02)
+    return Solved(gain, ceiling_dbtp, reached, deepest, share, abs(missing) <= 0.02, holds)
 
 
-def _limited(of: Measured, gain_db: float, ceiling_dbtp: float) -> tuple[float, float, float]:
+def _limited(of: Measured, gain_db: float, ceiling_dbtp: float, holds: Holds | None) -> tuple[float, float, float]:
     """Loudness after the limiter, its deepest reduction in dB, and the share of the time in which it works.
 
     What a window of 0.4 s loses is what its blocks lose, each by its own energy; its loudness was measured.
@@ -101,7 +144,7 @@ def _limited(of: Measured, gain_db: float, ceiling_dbtp: float) -> tuple[float, 
     block, hop = of.profile.block, of.sample_rate // 10
     plain, left = np.zeros((2, of.momentary.size + 2))
     deepest, working = 0.0, 0
-    for first, values in reductions(of, gain_db, ceiling_dbtp):
+    for first, values in reductions(of, gain_db, ceiling_dbtp, holds):
         energy = of.profile.energy[first : first + values.size].astype(np.float64)
         step = (np.arange(first, first + values.size) * block + block // 2) // hop
         step = np.minimum(step, plain.size - 1)
@@ -131,7 +174,7 @@ def envelope(of: Measured, solved: Solved, begin: int = 0) -> Iterator[bytes]:
     block = of.profile.block
     flat = np.ones(512 * block, np.float32).tobytes()
     skip, previous = begin + block // 2, None
-    for _, values in reductions(of, solved.gain_db, solved.ceiling_dbtp):
+    for _, values in reductions(of, solved.gain_db, solved.ceiling_dbtp, solved.holds):
         gains = 10 ** (-values / 20)
         for at in range(0, gains.size, 512):
             # A piece goes from the middle of the block before it to the middle of its last one.

@@ -60,7 +60,8 @@ class Measured:
     points: Points
     true_peak: float
     sample_peak: float
-    clipped_samples: int
+    #: None where it is not known.
+    clipped_samples: int | None
     damaged_frames: int
     profile: Profile | None = None
 
@@ -247,7 +248,7 @@ def join(first: Measured, second: Measured) -> Measured:
         points=np.concatenate((first.points, second.points[points:])),
         true_peak=max(first.true_peak, second.true_peak),
         sample_peak=max(first.sample_peak, second.sample_peak),
-        clipped_samples=first.clipped_samples + second.clipped_samples,
+        clipped_samples=(first.clipped_samples or 0) + (second.clipped_samples or 0),
         damaged_frames=first.damaged_frames + second.damaged_frames,
         profile=profile,
     )

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import Conflict, Invalid, JobFailure, NotFound
+from shared.storage.protocol import LEDGER
 from shared.store.backup import BACKUPS, back_up, backups, examine, fetch_backup, restore
 from shared.store.local import LocalJobStore
 from shared.types.maintenance import MaintenanceParams
@@ -163,11 +164,12 @@ DUTIES: Mapping[str, Callable[[Run, MaintenanceParams], dict[str, Any]]] = {
 
 
 def _lost_uploads(run: Run) -> list[str]:
-    keys = [key for key in run.storage.keys("uploads/") if _settled(key.split("/")[1])]
+    names = {key: key.split("/")[1].removesuffix(LEDGER) for key in run.storage.keys("uploads/")}
+    keys = [key for key, name in names.items() if _settled(name)]
     lost = []
     for start in range(0, len(keys), _ASKED):
         run.stop.check()
-        asked = {key: key.split("/")[1] for key in keys[start : start + _ASKED]}
+        asked = {key: names[key] for key in keys[start : start + _ASKED]}
         known = run.upkeep.store.sources(list(asked.values())).assets
         lost += [key for key, asset_id in asked.items() if asset_id not in known]
     return lost

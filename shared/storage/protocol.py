@@ -13,6 +13,8 @@ from shared.errors import NotFound
 
 #: Called with bytes moved so far and bytes in all (None when unknown); raises to stop the transfer.
 TransferProgress = Callable[[int, int | None], None]
+#: What an upload's key has behind it where its ledger lies.
+LEDGER = ".ledger"
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

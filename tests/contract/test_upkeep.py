@@ -134,11 +134,12 @@ def test_files_that_nobody_knows_are_found_and_only_then_deleted(run, store, mai
     store.add_asset(asset)
     gone = str(uuid.UUID(int=uuid.UUID(LONG_AGO).int + 1))
     known = [output.key, f"outputs/{at_work.id}/1/mp3", f"uploads/{LONG_AGO}", f"uploads/{new_id()}"]
-    lost = [f"uploads/{gone}", f"outputs/{gone}/1/mp3"]
+    known.append(f"uploads/{LONG_AGO}.ledger")
+    lost = [f"uploads/{gone}", f"uploads/{gone}.ledger", f"outputs/{gone}/1/mp3"]
     strange = ["outputs/of-another/1/mp3", "uploads/of-another"]
     _put(run, *known, *lost, *strange)
-    assert maintain("orphans") == {"duty": "orphans", "found": 2, "deleted": 0}
-    assert maintain("orphans", delete=True) == {"duty": "orphans", "found": 2, "deleted": 2}
+    assert maintain("orphans") == {"duty": "orphans", "found": 3, "deleted": 0}
+    assert maintain("orphans", delete=True) == {"duty": "orphans", "found": 3, "deleted": 3}
     left = {*run.storage.keys("outputs/"), *run.storage.keys("uploads/")}
     assert left == {*known, *strange}
 

@@ -14,6 +14,7 @@ from tests.flow.editor import RATE, numbered, places
 from tests.media import judges, signals
 from worker import delivery
 from worker.editing import sound as sounds
+from worker.probe import probe
 
 pytestmark = pytest.mark.media
 
@@ -186,6 +187,7 @@ def test_noise_is_taken_away_and_nothing_moves(edited, tmp_path, rate):
         signals.write(tmp_path / "noise.wav", noise, rate=rate, encoding="f32"),
         {"op": "denoise", "reduction_db": 20, "floor_dbfs": -50},
     )
+    assert made.result["edits"][0]["filter"] == "afftdn"
     sound = made.sound()
     assert len(sound) == 4 * rate
     assert abs(int(np.abs(sound[:, 0]).argmax()) - 3 * rate) <= 1
@@ -441,3 +443,17 @@ def test_another_container_alone_is_exact_to_the_sample(edited, run, make, tmp_p
         assert np.abs(after - before).max() < 1e-4
     assert bool(copied) is (not any("libmp3lame" in argv or "-b:a" in argv for argv in edited.started))
     assert copied == (["sound"] if kind != "mp3" else copied)
+
+
+@pytest.mark.parametrize("entries", [(), ({"op": "trim", "to_s": 2},)], ids=["copied", "cut"])
+def test_chapters_of_the_source_stay_behind(edited, run, make, tmp_path, entries):
+    """After a cut they would stand at the wrong places, and a copy of the sound had them without their titles."""
+    words = tmp_path / "words.txt"
+    words.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=3000\ntitle=Raw\n")
+    wav = signals.write(tmp_path / "plain.wav", signals.podcast(3))
+    source = make("talk.m4a", "-i", wav, "-i", words, "-map_chapters", "1")
+    assert [one.title for one in probe(run, source).chapters] == ["Raw"]
+    made = edited(source, *entries, outputs=[{"format": kind} for kind in ("m4a", "mp3", "opus", "flac")])
+    assert {name: probe(run, path).chapters for name, path in made.files.items() if name != "peaks.json"} == {
+        "m4a": (), "mp3": (), "opus": (), "flac": ()
+    }  # fmt: skip

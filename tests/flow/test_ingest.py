@@ -214,6 +214,25 @@ def test_title_and_artist_are_tags_and_nothing_else(mastered, tmp_path):
         assert (tags["title"], tags["artist"]) == ([title], [artist])
 
 
+CHAPTERED = (
+    ";FFMETADATA1\ntitle=Raw take 3\ncomment=do not publish\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1500\n"
+    "title=Cold open\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=1500\nEND=4000\ntitle=Secret\n"
+)
+
+
+@pytest.mark.parametrize("kind", ["mp3", "m4a"])
+def test_words_and_chapters_of_the_source_stay_behind(mastered, run, make, tmp_path, kind):
+    """Chapters came along without their titles, which no player shows as anything but a fault."""
+    (tmp_path / "words.txt").write_text(CHAPTERED)
+    wav = signals.write(tmp_path / "plain.wav", signals.podcast(4))
+    path = make(f"talk.{kind}", "-i", wav, "-i", tmp_path / "words.txt", "-map_metadata", "1", "-map_chapters", "1")
+    assert [one.title for one in probe(run, path).chapters] == ["Cold open", "Secret"]
+    made = mastered(path, outputs=({"format": "mp3"}, {"format": "m4a"}), title="Episode")
+    for name in ("mp3", "m4a"):
+        assert probe(run, made.files[name]).chapters == (), name
+        assert "publish" not in str(mutagen.File(made.files[name]).tags), name
+
+
 def test_the_waveform_is_audiowaveform_json(mastered, tmp_path):
     """One pair of values per 10 ms; silence is flat and full scale is full."""
     sound = signals.silence(2)

@@ -262,6 +262,16 @@ def test_a_preset_decides_what_is_too_loud(report, level, said, words):
     assert words in " ".join(one["message"] for one in found["findings"])
 
 
+def test_what_is_too_quiet_is_not_told_to_be_lowered(report):
+    """Soft speech with one hard click: raise it, and limit the click."""
+    sound = signals.tone(5, -22, -22)
+    sound[RATE : RATE + 24] = 0.99
+    said = {one["code"]: one["message"] for one in report(sound)["findings"]}
+    assert "Raise it by" in said["too_quiet"]
+    assert "limit it" in said["peak_over_ceiling"]
+    assert "lower it" not in said["peak_over_ceiling"]
+
+
 def test_mono_may_have_the_loudness_that_mono_is_given(report):
     """-19 LUFS in mono sounds as -16 in stereo; another preset does not know that."""
     sound = signals.podcast(10, channels=1)

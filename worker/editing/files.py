@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shared.types import OutputSpec
 from worker.delivery import Delivery, Master, Source
 from worker.editing.copies import copies_sound
+from worker.editing.encodings import encodings, specs
+from worker.editing.foretold import foretell
 from worker.editing.state import Copy, EditState
 from worker.editing.steps import Take
-from worker.editing.takes import shows_picture
-from worker.encoders import Encoding, encoding, mix_for
-from worker.examine import is_deep, refuse_unmasterable
+from worker.encoders import Encoding, mix_for
+from worker.examine import refuse_unmasterable
 from worker.ffmpeg import input_args, shown, tags, transcode
-from worker.loudness import decibels, measure
+from worker.loudness import Measured, decibels, measure
 from worker.meter import Mix
 from worker.run import Run
+from worker.wav import read_header
 
 
 def master_of(run: Run, state: EditState, path: Path, whole: Take) -> Master:
@@ -25,12 +26,12 @@ def master_of(run: Run, state: EditState, path: Path, whole: Take) -> Master:
     assert state.before is not None
     asked = state.params.loudness
     native = Mix(whole.sound.channels, whole.sound.rate)
-    wanted = [(made, mix_for(native, made)) for made in _encodings(state, whole)]
+    wanted = [(made, mix_for(native, made)) for made in encodings(state, whole)]
     stream = f"0:{1 if whole.picture else 0}"
     measured = {native: state.before}
     if asked is not None:
         for mix in dict.fromkeys(mix for _, mix in wanted if mix != native):
-            measured[mix] = measure(
+            measured[mix] = _told(state, whole, mix) or measure(
                 run, input_args(path), mix, folder=run.work, name="mix", stream=stream, profiled=True
             )
         refuse_unmasterable(measured.values(), asked[0])
@@ -46,7 +47,8 @@ def master_of(run: Run, state: EditState, path: Path, whole: Take) -> Master:
             path,
             stream,
             "0:0" if whole.picture else None,
-            exact_rate=whole.sound.rate if whole.picture is None and whole.sound.rate % 100 == 0 else None,
+            exact_rate=whole.sound.rate if _sought(state, whole) else None,
+            making=state.making,
         ),
         ceiling_dbtp=0.0 if asked is None else asked[1],
         deliveries=[
@@ -64,6 +66,20 @@ def master_of(run: Run, state: EditState, path: Path, whole: Take) -> Master:
     )
 
 
+def _told(state: EditState, whole: Take, mix: Mix) -> Measured | None:
+    """What the edit will measure at a file's own rate, when it is made only then."""
+    if state.making is None:
+        return None
+    sound = whole.sound
+    return foretell(sound.score, state.ledgers, rate=sound.rate, channels=sound.channels, to_rate=mix.sample_rate)
+
+
+def _sought(state: EditState, whole: Take) -> bool:
+    """Whether parts of the sound can be made at the same time: not where each of them would decode a source anew."""
+    plain = state.making is None or all(read_header(path) is not None for path in state.making.paths)
+    return whole.picture is None and whole.sound.rate % 100 == 0 and plain
+
+
 def copies_of(run: Run, state: EditState) -> dict[str, Copy]:
     """The files for which no more than another container is asked: the source's tracks as they are, proven like all."""
     assert state.master is not None
@@ -73,7 +89,7 @@ def copies_of(run: Run, state: EditState) -> dict[str, Copy]:
     if others or state.params.edits or state.params.loudness is not None or audio is None:
         return {}
     found = {}
-    for item, spec in zip(state.master.deliveries, _specs(state), strict=True):
+    for item, spec in zip(state.master.deliveries, specs(state), strict=True):
         seen = spec.format == "mp4"
         if not copies_sound(spec, audio) or (seen and not state.picture_copied):
             continue
@@ -99,15 +115,3 @@ def made_files(state: EditState) -> Iterator[tuple[Path, Encoding, dict[str, Any
     for item in state.master.deliveries:
         kept = ["picture"] if item.made.kind == "mp4" and state.picture_copied else []
         yield item.path, item.made, item.facts() | {"copied": kept}
-
-
-def _specs(state: EditState) -> tuple[OutputSpec, ...]:
-    return state.params.outputs or (OutputSpec(format="mp4" if shows_picture(state) else "mp3"),)
-
-
-def _encodings(state: EditState, whole: Take) -> list[Encoding]:
-    audios = [audio for source in state.paths if (audio := state.audio(source)) is not None]
-    return [
-        encoding(spec, channels=whole.sound.channels, sample_rate=whole.sound.rate, deep=any(map(is_deep, audios)))
-        for spec in _specs(state)
-    ]

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from shared.errors import JobFailure
+from worker.delivery import Making
 from worker.editing import sound as sounds
 from worker.editing.copies import copied_picture, frames_of
+from worker.editing.encodings import encodings
+from worker.editing.foretold import foretell
 from worker.editing.graph import Graph
 from worker.editing.picture import Picture
 from worker.editing.sound import Sound
@@ -31,7 +34,27 @@ def listen(run: Run, state: EditState, parts: Path, take: Take) -> Take:
     measured = render(run, state, take.sound, path)
     rate, channels = take.sound.rate, take.sound.channels
     sound = sounds.read(path, 0, rate=rate, channels=channels, samples=take.sound.samples)
+    state.ledgers[path] = measured
     return replace(take, sound=sound, points=measured.points)
+
+
+def foretell_whole(run: Run, state: EditState, whole: Take) -> Measured | None:
+    """What the edit will measure, when it can be told before it is made, and be made while it is encoded.
+
+    A picture is rendered first, and so is what is delivered with other channels: that has to be measured.
+    """
+    sound = whole.sound
+    if whole.picture is not None or state.params.loudness is None or sound.seconds > LONGEST_S:
+        return None
+    if any(made.channels != sound.channels for made in encodings(state, whole)):
+        return None
+    told = foretell(sound.score, state.ledgers, rate=sound.rate, channels=sound.channels)
+    if told is not None:
+        graph = Graph()
+        graph.end(sound.node.emit(graph), "edited")
+        state.making = Making(tuple(graph.inputs), graph.text, tuple(state.believed))
+        run.report.log("info", f"The edit will have {told.integrated_lufs:.2f} LUFS, as what it is made of tells")
+    return told
 
 
 def render_whole(run: Run, state: EditState, whole: Take, path: Path) -> Measured:

@@ -11,11 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from worker.editing import foretold
+from worker.editing.foretold import Score, Stretch
 from worker.editing.graph import Graph
 
 #: Sample numbers start again at the beginning of what was cut.
 _FROM_ZERO = "asetpts=N/SR/TB"
+#: A decoder's frames are small, and each goes through every filter: twenty cuts in an MP3 took six times as long.
+_LARGE = "asetnsamples=n=4096:p=0"
 _LAYOUTS = {1: "mono", 2: "stereo"}
+#: Blends and ramps up to this long are left out of a score: nobody hears them, and no meter does.
+_UNHEARD_S = 0.02
 
 
 class Node(Protocol):
@@ -31,40 +37,79 @@ class Piece:
 
     begin: int
     end: int
-    filters: str = ""
+    gain_db: float = 0.0
 
     @property
     def samples(self) -> int:
         """Its length."""
         return self.end - self.begin
 
+    @property
+    def filters(self) -> str:
+        """What makes it so loud."""
+        return _volume(self.gain_db) if self.gain_db else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A sound that ffmpeg can make: so many samples per channel at this rate, of one or two channels."""
+    """A sound that ffmpeg can make: so many samples per channel at this rate, of one or two channels.
+
+    `score` tells which samples of which files they are, while nothing but that and their level was changed.
+    """
 
     node: Node
     rate: int
     channels: int
     samples: int
+    score: Score | None = None
 
     @property
     def seconds(self) -> float:
         """Its length."""
         return self.samples / self.rate
 
-    def through(self, filters: str, *, channels: int | None = None) -> Sound:
-        """Behind filters that take and give the same number of samples."""
-        return replace(self, node=_Through(self.node, filters), channels=channels or self.channels)
+    def through(self, filters: str, *, channels: int | None = None, score: Score | None = None) -> Sound:
+        """Behind filters that take and give the same number of samples; `score` is what they make of it."""
+        return replace(self, node=_Through(self.node, filters), channels=channels or self.channels, score=score)
 
-    def exactly(self, samples: int, filters: str = "anull") -> Sound:
+    def louder(self, db: float) -> Sound:
+        """All of it, by so many dB."""
+        return self.through(_volume(db), score=self.score and foretold.louder(self.score, 10 ** (db / 20)))
+
+    def faded(self, begin: int, end: int, curve: str) -> Sound:
+        """With a fade in over `begin` samples and a fade out over `end`, by ffmpeg's name of a curve."""
+        filters = [
+            *([f"afade=t=in:ns={begin}:curve={curve}"] if begin else []),
+            *([f"afade=t=out:ss={self.samples - end}:ns={end}:curve={curve}"] if end else []),
+        ]
+        if not filters:
+            return self
+        score = self.score and foretold.faded(self.score, begin, end, smooth=curve != "tri")
+        return self.through(",".join(filters), score=score)
+
+    def padded(self, begin: int, end: int) -> Sound:
+        """With silence around it, in samples."""
+        delay = f"adelay={begin}S:all=1" if begin else "anull"
+        score = self.score and (*foretold.silence(begin), *self.score, *foretold.silence(end))
+        return self.exactly(begin + self.samples + end, delay, score=score)
+
+    def exactly(self, samples: int, filters: str = "", *, score: Score | None = None) -> Sound:
         """Behind filters after which it has `samples`, whatever they give: silence is added or the end left out."""
-        return replace(self.through(f"{filters},apad,atrim=end_sample={samples},{_FROM_ZERO}"), samples=samples)
+        if not filters and self.score:
+            score = foretold.part_of(self.score, 0, samples)
+        chain = f"{filters or 'anull'},apad,atrim=end_sample={samples},{_FROM_ZERO}"
+        return replace(self.through(chain, score=score), samples=samples)
 
     def pieces(self, parts: Sequence[Piece], ramp: int) -> Sound:
         """Only these stretches, in rising order; every joint is a crossfade of about `ramp` samples."""
         samples = sum(part.samples for part in parts)
-        return replace(self, node=_Pieces(self.node, self.samples, tuple(parts), ramp), samples=samples)
+        score: Score | None = None
+        if self.score and ramp <= _UNHEARD_S * self.rate:
+            score = foretold.in_a_row(
+                foretold.louder(foretold.part_of(self.score, part.begin, part.end), 10 ** (part.gain_db / 20))
+                for part in parts
+            )
+        return replace(self, node=_Pieces(self.node, self.samples, tuple(parts), ramp), samples=samples, score=score)
 
     def as_one_of(self, rate: int, channels: int) -> Sound:
         """With another rate and number of channels, for a place beside others."""
@@ -82,12 +127,13 @@ def read(path: Path, stream: int, *, rate: int, channels: int, samples: int, tim
     fold = "aformat=sample_fmts=fltp" + (",aformat=channel_layouts=stereo" if channels > 2 else "")
     if timed:
         fold += ",aresample=async=1:first_pts=0"
-    return Sound(_Read(path, stream, f"{fold},{_FROM_ZERO}"), rate, min(channels, 2), samples)
+    score = (Stretch(path, 0, samples),) if samples else None
+    return Sound(_Read(path, stream, f"{fold},{_LARGE},{_FROM_ZERO}"), rate, min(channels, 2), samples, score)
 
 
 def silent(samples: int, *, rate: int, channels: int) -> Sound:
     """Digital silence."""
-    return Sound(_Silence(samples, rate, channels), rate, channels, samples)
+    return Sound(_Silence(samples, rate, channels), rate, channels, samples, foretold.silence(samples))
 
 
 def joined(sounds: Sequence[Sound], *, crossfade: int, ramp: int) -> Sound:
@@ -95,12 +141,14 @@ def joined(sounds: Sequence[Sound], *, crossfade: int, ramp: int) -> Sound:
     samples = sum(sound.samples for sound in sounds) - (len(sounds) - 1) * crossfade
     first = sounds[0]
     if crossfade:
-        return replace(first, node=_Blended(tuple(sound.node for sound in sounds), crossfade), samples=samples)
+        blended = _Blended(tuple(sound.node for sound in sounds), crossfade)
+        return replace(first, node=blended, samples=samples, score=None)
     edged = [
         _edged(sound, ramp if number else 0, ramp if number < len(sounds) - 1 else 0)
         for number, sound in enumerate(sounds)
     ]
-    return replace(first, node=_Row(tuple(sound.node for sound in edged)), samples=samples)
+    score = foretold.in_a_row(sound.score for sound in sounds) if ramp <= _UNHEARD_S * first.rate else None
+    return replace(first, node=_Row(tuple(sound.node for sound in edged)), samples=samples, score=score)
 
 
 def to_mono() -> str:
@@ -221,6 +269,10 @@ class _Pieces:
         right = self._met(graph, halves[1], (middle, end), start)
         met = _crossfade(2 * self._reach(middle)) if self._reach(middle) else "concat=n=2:v=0:a=1"
         return graph.add(left + right, f"{met},{_FROM_ZERO}")[0]
+
+
+def _volume(db: float) -> str:
+    return f"volume={db:g}dB:precision=float"
 
 
 def _crossfade(samples: int) -> str:

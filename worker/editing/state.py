@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.job import Output
 from shared.types import EditParams
-from worker.delivery import Master
+from worker.delivery import Making, Master
 from worker.editing.copies import Frames
 from worker.encoders import Encoding
 from worker.examine import sound_track
@@ -37,6 +37,10 @@ class EditState:
     extras: list[Finished] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     picture_copied: bool = False
+    #: What is known of the files that the edit is made of, and which of it earlier jobs have left.
+    ledgers: dict[Path, Measured] = field(default_factory=dict)
+    believed: list[str] = field(default_factory=list)
+    making: Making | None = None
     copies: dict[str, Copy] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
 

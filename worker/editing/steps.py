@@ -94,6 +94,8 @@ class Steps:
             said: dict[str, Any] = {"op": entry.op, "duration_s": round(take.seconds, 6)}
             if isinstance(entry, edits.Framing) and take.picture is not None:
                 said |= {"width": take.picture.width, "height": take.picture.height}
+            if type(entry) in _OPTIONAL:
+                said["filter"] = _OPTIONAL[type(entry)]
             self.record.append(said if cut is None else said | {"cut": cut})
         return whole or next(iter(self.takes.values()))
 
@@ -159,14 +161,13 @@ class Steps:
         return replace(made, picture=take.picture.pieces([(start, end) for start, end in frames if end > start]))
 
     def _louder(self, entry: edits.Gain, at: str, take: Take) -> Sound:
-        volume = f"volume={entry.db:g}dB:precision=float"
         if not entry.from_s and entry.to_s is None:
-            return take.sound.through(volume)
+            return take.sound.louder(entry.db)
         begin = take.sample(entry.from_s)
         end = take.sound.samples if entry.to_s is None else min(take.sample(entry.to_s), take.sound.samples)
         if begin >= end:
             raise _beyond(FieldError(f"{at}.to_s", "is too near to from_s: no moment lies between them"))
-        parts = (Piece(0, begin), Piece(begin, end, volume), Piece(end, take.sound.samples))
+        parts = (Piece(0, begin), Piece(begin, end, entry.db), Piece(end, take.sound.samples))
         ramp = round(self.params.ramp_s * take.sound.rate)
         return take.sound.pieces([part for part in parts if part.samples], ramp)
 
@@ -243,14 +244,8 @@ def _beside(take: Take, seen: Picture) -> Take:
 
 
 def _faded(entry: edits.Fade, take: Take) -> Take:
-    filters = []
-    begin, end = take.sample(entry.in_s), take.sample(entry.out_s)
-    curve = _CURVES[entry.curve]
-    if begin:
-        filters.append(f"afade=t=in:ns={begin}:curve={curve}")
-    if end:
-        filters.append(f"afade=t=out:ss={take.sound.samples - end}:ns={end}:curve={curve}")
-    made = replace(take, sound=take.sound.through(",".join(filters))) if filters else take
+    sound = take.sound.faded(take.sample(entry.in_s), take.sample(entry.out_s), _CURVES[entry.curve])
+    made = replace(take, sound=sound)
     if take.picture is None:
         return made
     begin, end = take.frame(entry.in_s), take.frame(entry.out_s)
@@ -276,8 +271,7 @@ def _faster(entry: edits.Speed, take: Take) -> Take:
 
 def _padded(entry: edits.Pad, take: Take) -> Take:
     begin, end = take.sample(entry.before_s), take.sample(entry.after_s)
-    delay = f"adelay={begin}S:all=1" if begin else "anull"
-    made = replace(take, sound=take.sound.exactly(begin + take.sound.samples + end, delay))
+    made = replace(take, sound=take.sound.padded(begin, end))
     if take.picture is None:
         return made
     begin, end = take.frame(entry.before_s), take.frame(entry.after_s)

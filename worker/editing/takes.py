@@ -12,6 +12,7 @@ import numpy as np
 
 from shared.errors import JobFailure
 from shared.types import EditParams
+from worker import ledger
 from worker.editing import picture as pictures
 from worker.editing import sound as sounds
 from worker.editing.copies import frames_of
@@ -32,6 +33,8 @@ _SILENT_RATE, _SILENT_CHANNELS = 48_000, 2
 
 def takes_of(run: Run, state: EditState, parts: Path, *, seen: bool) -> dict[str, Take]:
     """Every file as a take of exactly known length."""
+    if not seen and state.params.loudness is not None:
+        _recall(run, state)
     state.total_s = _total_s(run, state, seen=seen)
     decoded: dict[str, Take] = {}
     for name, source in state.params.named.items():
@@ -52,16 +55,20 @@ def _take(run: Run, state: EditState, parts: Path, source: str, *, seen: bool) -
         samples = round(picture.frames * _SILENT_RATE / picture.fps)
         return Take("", sounds.silent(samples, rate=_SILENT_RATE, channels=_SILENT_CHANNELS), picture)
     header = read_header(path)
+    left = state.ledgers.get(path)
     if picture is None and header is not None and _tells_its_length(media, audio):
         samples = round(header.duration_s * header.sample_rate)
         sound = sounds.read(path, audio.index, rate=audio.sample_rate, channels=audio.channels, samples=samples)
-        return Take("", sound)
+        return Take("", sound, points=left.points if left is not None and left.samples == samples else None)
+    if left is not None:
+        _tell_damage(run, state, media, left)
+        sound = sounds.read(path, audio.index, rate=left.sample_rate, channels=left.channels, samples=left.samples)
+        return Take("", sound, points=left.points)
     sound, measured = _decode(run, state, parts, source, audio, timed=picture is not None)
     state.decoded_samples[source] = measured.samples
-    for sentence in damage(media, measured):
-        state.warnings.append(sentence)
-        run.report.log("warn", sentence)
+    _tell_damage(run, state, media, measured)
     if picture is None:
+        ledger.keep(run, source, measured)
         return Take("", sound, points=measured.points)
     # What is beside a picture is as long as the picture.
     sound = sound.exactly(round(picture.frames * sound.rate / picture.fps))
@@ -69,6 +76,22 @@ def _take(run: Run, state: EditState, parts: Path, source: str, *, seen: bool) -
     known = measured.points[: len(points)]
     points[: len(known)] = known
     return Take("", sound, picture, points)
+
+
+def _recall(run: Run, state: EditState) -> None:
+    """What earlier jobs have left of the sources: with it nothing has to be decoded before the edit is made."""
+    for source, path in state.paths.items():
+        audio = state.audio(source)
+        found = None if audio is None else ledger.recall(run, source, audio)
+        if found is not None:
+            state.ledgers[path] = found
+            state.believed.append(source)
+
+
+def _tell_damage(run: Run, state: EditState, media: Media, measured: Measured) -> None:
+    for sentence in damage(media, measured):
+        state.warnings.append(sentence)
+        run.report.log("warn", sentence)
 
 
 def _decode(
@@ -82,6 +105,7 @@ def _decode(
     measured = render(run, state, sound, path)
     if not measured.samples:
         raise JobFailure("bad_input.no_audio", "The recording has no sound in it; upload a file with a sound track.")
+    state.ledgers[path] = measured
     return sounds.read(path, 0, rate=sound.rate, channels=sound.channels, samples=measured.samples), measured
 
 
@@ -128,22 +152,12 @@ def _total_s(run: Run, state: EditState, *, seen: bool) -> float | None:
         takes[name] = Take(
             name, sounds.silent(samples, rate=rate, channels=1), _picture(run, state, source) if seen else None
         )
-        direct = audio is None or (not seen and read_header(state.paths[source]) and _tells_its_length(media, audio))
+        path = state.paths[source]
+        plain = not seen and audio is not None and read_header(path) and _tells_its_length(media, audio)
+        direct = audio is None or path in state.ledgers or plain
         decoding_s += 0.0 if direct else media.duration_s
     left_s = predicted_s(state.params, takes)
     return None if left_s is None else decoding_s + left_s
-
-
-def shows_picture(state: EditState) -> bool:
-    """Whether a video is to come out. Raises `JobFailure` when one is asked for and no file has a picture."""
-    there = any(media.picture is not None for media in state.media.values())
-    asked = any(spec.format == "mp4" for spec in state.params.outputs)
-    if asked and not there:
-        raise JobFailure(
-            "bad_input.no_video",
-            "An MP4 video was asked for and no recording has a picture; ask for m4a or mp3 instead.",
-        )
-    return there and (asked or not state.params.outputs)
 
 
 @contextmanager

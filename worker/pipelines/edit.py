@@ -9,14 +9,17 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+from shared.errors import JobFailure
 from shared.job import Output
 from shared.types import EditParams
 from shared.types.edit import PEAKS
+from worker import ledger
+from worker.editing.encodings import shows_picture
 from worker.editing.files import copies_of, made_files, master_of
-from worker.editing.rendering import listen, render_whole
+from worker.editing.rendering import foretell_whole, listen, render_whole
 from worker.editing.state import EditState
 from worker.editing.steps import Steps
-from worker.editing.takes import about, shows_picture, takes_of
+from worker.editing.takes import about, takes_of
 from worker.peaks import write_peaks
 from worker.probe import probe
 from worker.run import Pipeline, Run, Stage
@@ -53,8 +56,12 @@ def edit(run: Run, state: EditState) -> None:
     whole = steps.walk()
     state.record = steps.record
     path = run.work / ("edited.mov" if whole.picture else "edited.wav")
-    state.before = render_whole(run, state, whole, path)
-    shutil.rmtree(parts)
+    state.before = foretell_whole(run, state, whole)
+    if state.before is None:
+        state.before = render_whole(run, state, whole, path)
+        shutil.rmtree(parts)
+    elif state.decoded_s:
+        run.report.progress(state.decoded_s, state.decoded_s)
     run.report.log("info", f"The edit is {state.before.seconds:.3f} s long")
     waveform = write_peaks(run.work / PEAKS, state.before.points, state.before.sample_rate)
     state.extras.append(Finished(waveform, PEAKS, "application/json", {"points_per_second": 100}))
@@ -70,7 +77,13 @@ def encode(run: Run, state: EditState) -> None:
     state.master.deliveries = [item for item in state.master.deliveries if item.made.name not in state.copies]
     if state.master.deliveries:
         state.master.plan()
-        state.master.make(lambda seconds: run.report.progress(seconds, total))
+        try:
+            state.master.make(lambda seconds: run.report.progress(seconds, total))
+        except JobFailure as failure:
+            if failure.failure_code == "internal":
+                for source in state.believed:
+                    ledger.forget(run, source)
+            raise
 
 
 def upload(run: Run, state: EditState) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from shared.errors import JobFailure
 from shared.job import Output
 from shared.types import IngestParams, OutputSpec
+from worker import ledger
 from worker.ahead import Ahead, Wanted
 from worker.delivery import Delivery, Master, Source
 from worker.encoders import Encoding, encoding, mix_for
@@ -112,9 +113,6 @@ def normalize(run: Run, state: IngestState) -> None:
     """Decide every file's gain; where that would pass the ceiling, solve the limiter."""
     assert state.master is not None
     state.master.plan()
-    for item in state.master.deliveries:
-        limited = f", limited by up to {item.solved.deepest_db:.1f} dB" if item.solved else ""
-        run.report.log("info", f"{item.made.name}: gain {item.gain_db:+.2f} dB{limited}")
 
 
 def encode(run: Run, state: IngestState) -> None:
@@ -134,6 +132,8 @@ def upload(run: Run, state: IngestState) -> None:
         for item in state.master.deliveries
     ]
     files += state.extras
+    assert state.before is not None
+    ledger.keep(run, state.params.source, state.before)
     state.outputs = store_files(run, files)
 
 
@@ -142,7 +142,6 @@ def result(state: IngestState) -> tuple[dict[str, Any], tuple[Output, ...]]:
     assert state.master is not None
     assert state.before is not None
     assert state.media is not None
-    items = state.master.deliveries
     report = {
         "source": {
             "format": state.media.format_name,
@@ -152,12 +151,8 @@ def result(state: IngestState) -> tuple[dict[str, Any], tuple[Output, ...]]:
             "video": state.video is not None,
         },
         "preset": state.params.preset.name,
-        "target_lufs": state.target_lufs,
-        "ceiling_dbtp": state.ceiling_dbtp,
         "before": state.before.facts(),
-        "after": {item.made.name: item.facts() for item in items},
-        "gain_db": round(items[0].gain_db, 3),
-        "limited": any(item.solved is not None for item in items),
+        **state.master.facts(),
         "warnings": state.warnings,
         "media_ms": round(state.before.seconds * 1000),
         "ledger": {"peaks": "peaks.json", "silences": silences(state.before.points, state.before.sample_rate)[:500]},

@@ -90,9 +90,6 @@ def normalize(run: Run, state: RenderState) -> None:
     """Decide every file's gain; where that would pass the ceiling, solve the limiter."""
     state.master = master_of(run, state)
     state.master.plan()
-    for item in state.master.deliveries:
-        limited = f", limited by up to {item.solved.deepest_db:.1f} dB" if item.solved else ""
-        run.report.log("info", f"{item.made.name}: gain {item.gain_db:+.2f} dB{limited}")
 
 
 def encode(run: Run, state: RenderState) -> None:
@@ -117,7 +114,7 @@ def result(state: RenderState) -> tuple[dict[str, Any], tuple[Output, ...]]:
     assert state.master is not None
     assert state.before is not None
     assert state.timeline is not None
-    timeline, items = state.timeline, state.master.deliveries
+    timeline = state.timeline
     report = {
         "sources": [_source_facts(state, source) for source in state.found],
         "timeline": state.told,
@@ -127,12 +124,8 @@ def result(state: RenderState) -> tuple[dict[str, Any], tuple[Output, ...]]:
         "speech_s": round(state.spoken_s, 1),
         "chapters": [{"start_s": one.start_ms / 1000, "title": one.title} for one in state.chapters],
         "preset": state.params.preset.name,
-        "target_lufs": state.target_lufs,
-        "ceiling_dbtp": state.ceiling_dbtp,
         "before": state.before.facts(),
-        "after": {item.made.name: item.facts() for item in items},
-        "gain_db": round(items[0].gain_db, 3),
-        "limited": any(item.solved is not None for item in items),
+        **state.master.facts(),
         "warnings": state.warnings,
         "media_ms": round(state.before.seconds * 1000),
         "engine": {"version": state.engine, "argv": [*state.commands, *state.master.commands]},
