@@ -17,10 +17,11 @@ import pytest
 from shared.job import Status, new_id
 from shared.settings import environment_with
 from shared.store.protocol import ClaimRequest
+from shared.store.sql import SqlJobStore
 from tests.cli.conftest import until as happens
 from tests.contract.factory import due
 from tests.worker.stand import PATIENCE_S, ROOT, Program, until
-from tests.worker.talk import Talk
+from tests.worker.talk import Talk, queue_on
 
 PARAMS = {
     "text": {"type": "string", "default": "hello"},
@@ -37,6 +38,13 @@ def work(job):
     job.finish({"pid": os.getpid(), "text": job.params["text"]})
 serve(work)
 """
+
+
+@pytest.fixture
+def store(request, tmp_path) -> Iterator[SqlJobStore]:
+    """A queue on the named database; asked for before the worker, so that it outlives it."""
+    with queue_on(request.param, tmp_path) as store:
+        yield store
 
 
 @pytest.fixture
@@ -135,13 +143,15 @@ def test_files_are_there_before_the_program_hears_of_them(flow, tmp_path):
     assert (failed.status, failed.error["code"]) == (Status.FAILED, "bad_input.too_large")
 
 
-def test_a_crash_starts_it_again_and_tries_the_job_once_more(flow, tmp_path):
+@pytest.mark.parametrize("store", ["sqlite", "libsql"], indirect=True)
+def test_a_crash_starts_it_again_and_tries_the_job_once_more(store, flow, tmp_path):
     """The program dies at a job: that job is done by the next process; one that kills every process is given up."""
     died = tmp_path / "died"
     flow = flow(
         f"def work(job):\n    if job.params['text'] == 'bomb' or not os.path.exists({str(died)!r}):\n"
         f"        open({str(died)!r}, 'w')\n        print('out of memory', file=sys.stderr)\n        os.abort()\n"
-        "    job.finish({'pid': os.getpid()})\nserve(work)"
+        "    job.finish({'pid': os.getpid()})\nserve(work)",
+        store=store,
     )
     job = flow.submit()
     until(flow.store, job, lambda found: found.failures == 1)
