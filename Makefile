@@ -114,10 +114,14 @@ check-infra: setup aws
 	@$(VENV)-aws/bin/cfn-lint infra/template.yaml
 	@cd infra && SAM_CLI_TELEMETRY=0 ../$(VENV)-aws/bin/sam validate --lint --region eu-central-1
 
-# `make deploy DATABASE_URL=libsql://…` builds and deploys to the AWS account of the environment; docs/deploy.md.
+# `make deploy DATABASE_URL=libsql://…` builds and deploys to the AWS account of the environment; docs/deploy.md. Files of
+# programs and presets (`PROGRAMS=…`, `PRESETS=…`) go into the zip, and the function is told of them.
+deploy: export SAM_CLI_TELEMETRY := 0
 deploy: setup aws
-	@cd infra && SAM_CLI_TELEMETRY=0 ../$(VENV)-aws/bin/sam build && \
-	  SAM_CLI_TELEMETRY=0 ../$(VENV)-aws/bin/sam deploy --parameter-overrides DatabaseUrl=$(DATABASE_URL) $(PARAMETERS)
+	@for file in $(PROGRAMS) $(PRESETS); do test -f "$$file" || { echo "There is no file $$file"; exit 1; }; done
+	@cd infra && ../$(VENV)-aws/bin/sam build && \
+	  ../$(VENV)-aws/bin/sam deploy --parameter-overrides DatabaseUrl=$(DATABASE_URL) \
+	  $(if $(PROGRAMS),Programs=programs.toml) $(if $(PRESETS),Presets=presets.toml) $(PARAMETERS)
 
 # A whole deployment on this machine, without any account: build, deploy, a job, teardown.
 rehearse: setup tools aws

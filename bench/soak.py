@@ -72,6 +72,7 @@ class Soak:
     samples: list[Sample] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     views: int = 0
+    behind_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -136,7 +137,9 @@ class Soak:
                 time.sleep(max(0.5, self.seconds / 120))
             for thread in threads[:POSTERS]:
                 thread.join()
+            posted_s = time.monotonic() - began
             _until(lambda: self._left(client) == 0 or bool(self.errors), "jobs are left over", within_s=600)
+            self.behind_s = time.monotonic() - began - posted_s
             self._over.set()
             for duty, options in DUTIES.items():
                 self._finish_well(client, duty, options)
@@ -144,9 +147,12 @@ class Soak:
                 thread.join()
             self._sample(client, time.monotonic() - began, api, worker)
             ended = client.stats()["states"]
-            self.errors += [f"{ended[state]} jobs are {state}" for state in ("failed", "dead_letter") if ended[state]]
-            if ended["completed"] < self.jobs:
-                self.errors.append(f"{ended['completed']} of {self.jobs} jobs have completed")
+            bad = ("failed", "dead_letter", "cancelled")
+            self.errors += [f"{ended[state]} jobs are {state}" for state in bad if ended[state]]
+        scheduled = (self.folder / "worker.log").read_text(errors="replace").count("schedule made a job")
+        wanted = self.jobs + scheduled + len(DUTIES)
+        if ended["completed"] != wanted:  # lost, or done twice
+            self.errors.append(f"{ended['completed']} jobs have completed, not {wanted} ({scheduled} by schedules)")
         self.errors += self._complaints()
 
     def _finish_well(self, client: Client, duty: str, options: dict[str, Any]) -> None:
@@ -253,7 +259,8 @@ def main() -> int:
         soak = Soak(Path(folder), given.seconds, given.jobs)
         soak.run()
     growth = soak.growth()
-    print(f"{soak.views} pieces of news reached the viewer. Growth from the middle to the end:")
+    print(f"All had ended {soak.behind_s:.1f} s after the last was posted; the viewer got {soak.views} pieces of news.")
+    print("Growth from the middle to the end:")
     print("  " + ", ".join(f"{name} {part:+.1%}" for name, part in growth.items()))
     faults = soak.errors + [
         f"{name} grew by {part:.1%}, and {MOST_GROWTH:.0%} is the most"

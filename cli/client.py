@@ -276,10 +276,10 @@ class Client:
         """The queue at a glance."""
         return cast("dict[str, Any]", self._json("GET", "/api/stats"))
 
-    def offers(self) -> tuple[list[str], list[Preset]]:
-        """Names of the job types that this API takes, and the presets that it knows."""
+    def offers(self) -> tuple[dict[str, dict[str, Any]], list[Preset]]:
+        """The job types that this API takes, each with the schema of its parameters, and the presets that it knows."""
         answer = self._json("GET", "/api/job-types")
-        return [item["name"] for item in answer["items"]], [
+        return {item["name"]: item["params"] for item in answer["items"]}, [
             Preset.model_validate(one, extra="ignore") for one in answer["presets"]
         ]
 

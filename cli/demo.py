@@ -76,7 +76,7 @@ def perform(
     with tempfile.TemporaryDirectory(prefix="spool-demo-") as folder:
         log = Path(folder, "parts.log")
         try:
-            ended, saved = _made(drafts(order, [order.job_type]), settings, log, console, results, workers)
+            ended, saved = _made(drafts(order, {order.job_type: {}}), settings, log, console, results, workers)
         except CommandError:
             _show_tail(log, console)
             raise

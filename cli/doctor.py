@@ -15,6 +15,7 @@ from shared.settings import Settings
 from shared.storage import get_storage
 from shared.store import get_job_store
 from worker.ffmpeg import find_engine
+from worker.programs import missing_here
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -36,12 +37,23 @@ def _presets(settings: Settings) -> Iterator[Finding]:
 
 
 def _deployment(settings: Settings) -> Iterator[Finding]:
-    yield from deployment(get_job_store(settings), get_storage(settings))
+    yield from deployment(get_job_store(settings), get_storage(settings), settings.registered)
 
 
 def _ffmpeg(settings: Settings) -> Iterator[Finding]:
     engine = find_engine(settings)
     yield Finding("ffmpeg", True, f"{engine.version} at {engine.ffmpeg}, with every encoder and filter that is needed")
+
+
+def _programs(settings: Settings) -> Iterator[Finding]:
+    """What is registered need not be on every machine: this is advice."""
+    missing = missing_here(settings)
+    for name, why in missing.items():
+        yield Finding(
+            "here", True, f"{name} cannot be started on this machine: {why}.", "Mend that, or leave it to others."
+        )
+    if settings.registered and not missing:
+        yield Finding("here", True, f"all {len(settings.registered)} registered programs can be started")
 
 
 def _room(settings: Settings) -> Iterator[Finding]:
@@ -76,6 +88,7 @@ _CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "presets": _presets,
     "storage": _deployment,
     "ffmpeg": _ffmpeg,
+    "programs": _programs,
     "room": _room,
     "api": _api,
 }

@@ -14,16 +14,15 @@ from pydantic import ValidationError
 
 from cli.client import USAGE, CommandError
 from cli.params import parameters, put
-from cli.sources import Source, check_file, sources
+from cli.program_files import Schema, local_files, with_files
+from cli.sources import Source, check_file, is_local, sources
 from shared.job import new_id
 from shared.presets import CONTEXT, PRESETS, Preset
-from shared.references import is_reference
 from shared.types import JOB_TYPES, JobParams, is_url
 from shared.types.faults import field_errors
 
 #: Files that hold a job rather than a recording.
 _JOB_FILES = {".toml", ".json"}
-_ASSET = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,16 @@ class Order:
     params: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    #: Who is told of the end: a link, or an address of mail.
+    notify: str | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the request has beside type and parameters."""
+        if self.notify is None:
+            return {"tags": list(self.tags)}
+        mail = "@" in self.notify and not self.notify.startswith(("http://", "https://", "mailto:"))
+        return {"tags": list(self.tags), "webhook_url": f"mailto:{self.notify}" if mail else self.notify}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +56,18 @@ class Draft:
     files: dict[str, Path] = field(default_factory=dict)
 
 
-def drafts(order: Order, known: Sequence[str], presets: Mapping[str, Preset] = PRESETS) -> list[Draft]:
-    """The jobs of an order, checked as far as that can be done here. `known` are the types that the API has."""
+def drafts(order: Order, known: Mapping[str, Schema], presets: Mapping[str, Preset] = PRESETS) -> list[Draft]:
+    """The jobs of an order, checked as far as that can be done here.
+
+    `known` are the types that the API has, each with the schema of its parameters.
+    """
     if order.job_type not in known:
         raise CommandError(f"There is no job type {order.job_type!r}; this API knows {', '.join(known)}.", USAGE)
     written = Path(order.files[0]).expanduser() if len(order.files) == 1 else None
     if written is not None and written.suffix.lower() in _JOB_FILES and not is_url(order.files[0]):
-        made = [_written(order, written, presets)]
+        made = [_written(order, written, known, presets)]
     else:
-        made = _typed(order)
+        made = _of_program(order, known[order.job_type]) if _is_program(order.job_type) else _typed(order)
     for draft in made:
         check(draft, presets)
     return made
@@ -104,6 +116,25 @@ def _typed(order: Order) -> list[Draft]:
     return [_of_one(order, params, source) for source in found or (None,)]
 
 
+def _of_program(order: Order, schema: Schema) -> list[Draft]:
+    """Jobs of a registered program, whose files may also be named by `--param`."""
+    found = sources(order.files)
+    made = with_files(order.job_type, schema, parameters(order.preset, order.params, order.outputs), found)
+    names = [source.name for source in found] if len(made) == len(found) else [order.job_type] * len(made)
+    return [
+        Draft(name, _body(order, params), _below("", local_files(schema, params, Path())))
+        for name, params in zip(names, made, strict=True)
+    ]
+
+
+def _is_program(job_type: str) -> bool:
+    return ":" in job_type
+
+
+def _below(at: str, files: Mapping[str, Path]) -> dict[str, Path]:
+    return {f"{at}params.{place}": path for place, path in files.items()}
+
+
 def _of_one(order: Order, params: dict[str, Any], source: Source | None) -> Draft:
     if source is None:
         return Draft(order.job_type, _body(order, params))
@@ -127,29 +158,31 @@ def _of_all(order: Order, params: dict[str, Any], found: Sequence[Source], field
 
 
 def _body(order: Order, params: dict[str, Any]) -> dict[str, Any]:
-    return {"type": order.job_type, "params": params, "tags": list(order.tags)}
+    return {"type": order.job_type, "params": params} | order.fields
 
 
 # --- written in a file -------------------------------------------------------------------------------------------
-def _written(order: Order, path: Path, presets: Mapping[str, Preset]) -> Draft:
+def _written(order: Order, path: Path, known: Mapping[str, Schema], presets: Mapping[str, Preset]) -> Draft:
     """A whole job as POST /api/jobs takes it, with the names of files instead of asset ids."""
     body = _read(path)
     if body.setdefault("type", order.job_type) != order.job_type:
         raise CommandError(f"{path} holds a job of type {body['type']!r}, not {order.job_type!r}.", USAGE)
     body["params"] = parameters(order.preset, order.params, order.outputs, body.get("params"))
-    body["tags"] = [*body.get("tags", []), *order.tags]
+    body |= order.fields | {"tags": [*body.get("tags", []), *order.tags]}
     files: dict[str, Path] = {}
     draft = Draft(path.name, body, files)
     check(draft, presets)
     for at, job in _family(body):
-        kind = JOB_TYPES.get(job.get("type", ""))
-        named = _sources(kind.params, job.get("params", {}), presets) if kind else {}
-        for name, value in named.items():
-            found = path.parent / Path(value).expanduser()
-            if is_url(value) or is_reference(value) or (_ASSET.fullmatch(value) and not found.exists()):
-                continue
-            check_file(found)
-            files[f"{at}params.{name}"] = found
+        job_type, params = job.get("type", ""), job.get("params", {})
+        if kind := JOB_TYPES.get(job_type):
+            named = {
+                name: path.parent / Path(value).expanduser()
+                for name, value in _sources(kind.params, params, presets).items()
+                if is_local(value, path.parent / Path(value).expanduser())
+            }
+        else:
+            named = local_files(known.get(job_type, {}), params, path.parent)
+        files |= _below(at, named)
     return draft
 
 

@@ -38,7 +38,7 @@ def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None
             "The database is not up to date. Run `spool migrate` first, or start everything with `spool dev`."
         )
     app = create_app(settings, store, get_storage(settings))
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GOODBYE_S)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_GOODBYE_S)
     bound = listener(host, port) if fd is None else socket.socket(fileno=fd)
     if fd is None:
         shown = f"[{host}]" if ":" in host else host

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from cli.client import USAGE, CommandError
+from shared.references import is_reference
 from shared.types import is_url
+
+_ASSET = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,14 @@ def sources(typed: Sequence[str]) -> list[Source]:
         name = path.name if path else PurePosixPath(unquote(urlsplit(text).path)).name or urlsplit(text).netloc
         found.append(Source(text, path, _untaken(name, taken)))
     return found
+
+
+def is_local(named: str, path: Path) -> bool:
+    """Whether a source is a file here, and not a link, another job's file or an upload. Raises as `check_file`."""
+    if is_url(named) or is_reference(named) or (_ASSET.fullmatch(named) and not path.exists()):
+        return False
+    check_file(path)
+    return True
 
 
 def check_file(path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from cli.client import USAGE, CommandError
+from cli.client import USAGE, Client, CommandError, JobView
 from shared.store.protocol import Steering
 
 
@@ -30,20 +30,28 @@ def selection(
     return where or None
 
 
-def cancelled_line(done: Mapping[str, int]) -> str:
-    """What cancelling many has done."""
+def cancelled_many(client: Client, where: Mapping[str, Any]) -> tuple[dict[str, int], str]:
+    """Cancel all that match; returns how many, and what to say."""
+    done = client.cancel_many(where)
     if not any(done.values()):
-        return "No unfinished job matches."
+        return done, "No unfinished job matches."
     stopping = f"; {done['stopping']:,} more are stopping" if done["stopping"] else ""
-    return f"{done['cancelled']:,} cancelled{stopping}."
+    return done, f"{done['cancelled']:,} cancelled{stopping}."
 
 
-def retried_line(done: Mapping[str, int]) -> str:
-    """What retrying many has done."""
+def retried_many(client: Client, where: Mapping[str, Any]) -> tuple[dict[str, int], str]:
+    """Run all that match again; returns how many, and what to say."""
+    done = client.retry_many(where)
     if not any(done.values()):
-        return "No failed job matches."
+        return done, "No failed job matches."
     skipped = f"; {done['skipped']:,} were run again before, or with their family" if done["skipped"] else ""
-    return f"{done['retried']:,} queued again{skipped}."
+    return done, f"{done['retried']:,} queued again{skipped}."
+
+
+def retried(client: Client, job_id: str) -> tuple[JobView, str]:
+    """Run one again; returns the new job, and what to say."""
+    job = client.retry(job_id)
+    return job, f"Queued again as {job['id']}. Follow it: spool watch {job['id']}"
 
 
 def steering_line(one: Mapping[str, Any]) -> str:

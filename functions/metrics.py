@@ -169,7 +169,7 @@ def _workers(stats: Stats, usage: Usage | None) -> Iterator[Metric]:
             failures.add_metric([*_names(seen), kind], count)
         for name, (times, seconds) in seen.metrics.get("stages", {}).items():
             stages.add_metric([*_names(seen), *name.split("/")], times, seconds)
-    yield from (slots, running, silent, failures, stages)
+    yield from (slots, running, silent, failures, stages, _programs(stats))
     for key, (name, about) in _WORKER_COUNTERS.items():
         yield _of_each(_counter(name, about, who), key, stats.workers)
     for key, (name, about) in _WORKER_GAUGES.items():
@@ -182,6 +182,17 @@ def _workers(stats: Stats, usage: Usage | None) -> Iterator[Metric]:
         if usage is not None:
             family.add_metric(["api", "", ""], getattr(usage, key))
         yield family
+
+
+def _programs(stats: Stats) -> Any:  # noqa: ANN401 - a type of the library
+    labels = ["worker", "host", "type", "state"]
+    programs = _gauge("spool_programs", "Processes of long-lived programs on workers that live: up or down.", labels)
+    for seen in stats.workers:
+        if stats.at - seen.seen_at < _ALIVE_MS:
+            for name, state in seen.metrics.get("programs", {}).items():
+                programs.add_metric([*_names(seen), name, "up"], state["up"])
+                programs.add_metric([*_names(seen), name, "down"], state["of"] - state["up"])
+    return programs
 
 
 def _of_each(family: Any, key: str, workers: Iterable[WorkerSeen]) -> Any:  # noqa: ANN401 - one of several families

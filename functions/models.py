@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from shared.job import TERMINAL, Level, Phase, Status
+from shared.mail_place import ADDRESS
 from shared.programs import PROGRAM_TYPE
 from shared.text import plain
 from shared.types import JOB_TYPES
@@ -52,8 +53,8 @@ def _failed(status: Status) -> Status:
 
 
 def _link(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s]*)?", url):
-        raise ValueError("must be an http(s) URL without a user name")
+    if not re.fullmatch(rf"https?://[^\s/?#@]+(/[^\s]*)?|mailto:{ADDRESS}", url):
+        raise ValueError("must be an http(s) URL without a user name, or mailto: and one address")
     return plain(url)
 
 
@@ -113,7 +114,9 @@ class _JobFields(Body):
         default=None, description="Whether one failed child ends all; the type's own when left out."
     )
     tags: Tags = ()
-    webhook_url: Annotated[str, Field(max_length=2048), AfterValidator(_link)] | None = None
+    webhook_url: Annotated[str, Field(max_length=2048), AfterValidator(_link)] | None = Field(
+        default=None, description="Who is told when the job has ended: an http(s) URL, or `mailto:` and an address."
+    )
 
 
 class ChildRequest(_JobFields):

@@ -126,7 +126,7 @@ async def healthz(call: Call[NoQuery, None]) -> Response:
 
 def readyz(call: Call[NoQuery, None]) -> Response:
     """Database and storage answer, and the database is migrated; what else is wrong makes no API unready."""
-    findings = call.context.readiness.findings(call.store, call.storage)
+    findings = call.context.readiness.findings(call.store, call.storage, call.context.settings.registered)
     if faults := [finding for finding in findings if finding.vital and not finding.ok]:
         raise Unavailable(" ".join(f"{fault.found} {fault.mend}".strip() for fault in faults))
     told = [FindingView(what=one.what, ok=one.ok, found=one.found, mend=one.mend) for one in findings]

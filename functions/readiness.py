@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
 
 from shared.health import Finding, deployment
@@ -21,9 +21,9 @@ class Readiness:
         self._lock = threading.Lock()
         self._found: tuple[float, list[Finding]] | None = None
 
-    def findings(self, store: JobStore, storage: StorageAdapter) -> list[Finding]:
-        """Everything that was looked at."""
+    def findings(self, store: JobStore, storage: StorageAdapter, programs: Collection[str] = ()) -> list[Finding]:
+        """Everything that was looked at; `programs` are the job types of those that this API knows."""
         with self._lock:
             if self._found is None or self._clock() - self._found[0] >= _VALID_S:
-                self._found = (self._clock(), list(deployment(store, storage)))
+                self._found = (self._clock(), list(deployment(store, storage, programs)))
             return self._found[1]

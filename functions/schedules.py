@@ -11,12 +11,13 @@ from starlette.responses import Response
 from functions.call import Call, answer, checked
 from functions.models import NoQuery, SchedulePatch, ScheduleRequest
 from functions.problems import invalid
+from functions.submit import kind_of
 from functions.view import Time, View, iso, job_view
 from shared.errors import Conflict, FieldError, NotFound
 from shared.presets import CONTEXT
 from shared.settings import Settings
 from shared.store.protocol import Schedule
-from shared.types import JOB_TYPES, is_url
+from shared.types import is_url
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 #: Each look at the queue reads all of them.
@@ -107,11 +108,7 @@ def _must_be_new(name: str, known: int) -> None:
 
 
 def _params(body: ScheduleRequest, settings: Settings) -> dict[str, Any]:
-    kind = JOB_TYPES.get(body.type)
-    if kind is None:
-        raise invalid(
-            [FieldError("type", "is a registered program, and those are not scheduled; choose a built-in type")]
-        )
+    kind = kind_of(body.type, settings, "")
     if not kind.stages:
         raise invalid([FieldError("type", f"a {body.type} has no work of its own; schedule the types of its children")])
     params = checked(kind.params, body.params, "params", context={CONTEXT: settings.known_presets})

@@ -57,7 +57,7 @@ def ms(moment: datetime) -> int:
 
 def _misplaced(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
     """Fields that only children have, or that children have not."""
-    if request.run_at is not None and not _kind(request.type, settings, "").stages:
+    if request.run_at is not None and not kind_of(request.type, settings, "").stages:
         yield FieldError("run_at", f"is for jobs that work themselves; a {request.type} begins with its first child")
     if request.parent_id is None:
         for name in ("phase", "child_key"):
@@ -70,7 +70,7 @@ def _misplaced(request: JobRequest, settings: Settings) -> Iterator[FieldError]:
             yield FieldError("children", "cannot come with a job that joins a parent; post them one by one")
 
 
-def _kind(name: str, settings: Settings, at: str) -> JobType:
+def kind_of(name: str, settings: Settings, at: str) -> JobType:
     """The type a job can be made of here. Raises `Invalid`."""
     kind = settings.job_types.get(name)
     if kind is None:
@@ -113,7 +113,7 @@ def _members(request: JobRequest | ChildRequest, parent: Planned, settings: Sett
 
 
 def _planned(request: JobRequest | ChildRequest, settings: Settings, caller: str, at: str) -> Planned:
-    kind = _kind(request.type, settings, at)
+    kind = kind_of(request.type, settings, at)
     params = checked(kind.params, request.params, f"{at}params", context={CONTEXT: settings.known_presets})
     longest_s = settings.timeout_s(request.type)
     if request.timeout_s is not None and request.timeout_s > longest_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from shared.errors import SpoolError
@@ -38,15 +38,18 @@ class Finding:
         return f"{mark}  {self.what:<12} {self.found}" + (f" {self.mend}" if self.mend else "")
 
 
-def deployment(store: JobStore, storage: StorageAdapter) -> Iterator[Finding]:
-    """Look at everything that every process of a deployment sees, in the order in which a job needs it."""
+def deployment(store: JobStore, storage: StorageAdapter, programs: Collection[str] = ()) -> Iterator[Finding]:
+    """Look at everything that every process of a deployment sees, in the order in which a job needs it.
+
+    `programs` are the job types of the programs that are registered where it is asked.
+    """
     database = list(_answering("database", lambda: _database(store)))
     yield from database
     yield from _answering("storage", lambda: [_storage(storage)])
     if any(finding.vital and not finding.ok for finding in database):
         yield Finding("workers", False, "unknown until the database can be read.", _NO_WORKER)
         return
-    yield from _answering("workers", lambda: _told(store.stats(hours=24, count_to=1), store.upkeep()))
+    yield from _answering("workers", lambda: _told(store.stats(hours=24, count_to=1), store.upkeep(), programs))
 
 
 def _database(store: JobStore) -> Iterator[Finding]:
@@ -71,9 +74,11 @@ def _storage(storage: StorageAdapter) -> Finding:
     return Finding("storage", True, "a file was written, read back and deleted", vital=True)
 
 
-def _told(stats: Stats, upkeep: Iterable[Upkeep]) -> Iterator[Finding]:
+def _told(stats: Stats, upkeep: Iterable[Upkeep], programs: Collection[str]) -> Iterator[Finding]:
     alive = [seen for seen in stats.workers if stats.at - seen.seen_at < WORKER_SILENT_S * 1000]
     yield from _workers(alive)
+    if alive:
+        yield from _programs(alive, programs)
     yield _dead_letters(stats)
     yield from _paused(stats)
     yield from _backup({one.duty: one for one in upkeep}, stats.at)
@@ -94,6 +99,36 @@ def _workers(alive: list[WorkerSeen]) -> Iterator[Finding]:
             yield Finding("worker room", False, f"Only {free / 1e9:.1f} GB are free on {host}.", mend)
         else:
             yield Finding("worker room", True, f"{free / 1e9:.1f} GB free on {host}")
+
+
+def _programs(alive: list[WorkerSeen], registered: Collection[str]) -> Iterator[Finding]:
+    """Each registered program is on a worker that lives, and a long-lived one is up there."""
+    well = []
+    for name in sorted(registered):
+        hosts = [seen for seen in alive if name in seen.worker.types]
+        states = [(seen.worker.host, seen.metrics.get("programs", {}).get(name)) for seen in hosts]
+        kept = [(host, state) for host, state in states if state is not None]
+        wanted, up = sum(state["of"] for _, state in kept), sum(state["up"] for _, state in kept)
+        crashing = max(kept, key=lambda one: one[1]["ended"], default=None)
+        if not hosts:
+            mend = (
+                "Install it on a worker's machine and start that worker with SPOOL_PROGRAMS; its log says what lacks."
+            )
+            yield Finding("programs", False, f"No worker that is alive has {name}; its jobs wait.", mend)
+        elif crashing is not None and crashing[1]["ended"]:
+            host, state = crashing
+            found = f"{name} ended {state['ended']} time(s) in a row on {host}; {up} of {wanted} are up."
+            mend = "It is started again; the worker's log has its last words."
+            yield Finding("programs", up > 0, found, mend)
+        else:
+            well.append(name if up == wanted else f"{name} ({up} of {wanted} ready)")
+    if well:
+        yield Finding("programs", True, f"on a worker: {', '.join(well)}")
+    strange = {one for seen in alive for one in seen.worker.types if ":" in one} - set(registered)
+    if strange:
+        mend = "Set SPOOL_PROGRAMS for it too, with the same file."
+        names = ", ".join(sorted(strange))
+        yield Finding("programs", True, f"Workers have {names}, which is not registered here and is refused.", mend)
 
 
 def _dead_letters(stats: Stats) -> Finding:

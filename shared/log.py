@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 
 from shared.settings import Settings
+
+#: What opens something to whoever reads it: the query of an address, which may be signed, and the secret part of a key.
+_OPENS = re.compile(
+    r"(https?://[^\s?\"'\\<>]+\?|\b(?:X-Amz-Signature|signature|token)=|\bspl_[A-Za-z0-9]+_)[^\s\"'\\<>&]+"
+)
 
 
 class _Lossy:
@@ -30,13 +36,29 @@ class _Lossy:
             self._stream.flush()
 
 
+class _Forwarded(logging.Handler):
+    """What libraries log (the web server, say) in the same shape as all else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand it on."""
+        log = structlog.get_logger(record.name)
+        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def _unopened(_logger: object, _method: str, line: Any) -> Any:  # noqa: ANN401 - a processor of structlog
+    """The finished line without what opens anything, wherever it came from: a sentence, a traceback, a library."""
+    return _OPENS.sub(r"\1…", line) if isinstance(line, str) else line
+
+
 def configure_log(settings: Settings) -> None:
     """Send structlog to standard error as the settings say; `auto` means human lines on a terminal, else JSON."""
     human = settings.log_format == "human" or (settings.log_format == "auto" and sys.stderr.isatty())
+    # Tracebacks without the values of variables: among them are tokens, and whole settings.
+    traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     shape: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if human
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        else [structlog.processors.ExceptionRenderer(traceback), structlog.processors.JSONRenderer(default=str)]
     )
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
@@ -46,5 +68,7 @@ def configure_log(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *shape,
+            _unopened,
         ],
     )
+    logging.basicConfig(handlers=[_Forwarded()], level=logging.WARNING)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from cronsim import CronSim, CronSimError
 
 from shared.job import NewJob, new_id
-from shared.types import JOB_TYPES
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -29,7 +28,7 @@ def next_after(cron: str, at_ms: int) -> int:
 
 def job_of(schedule: Schedule, settings: Settings) -> NewJob:
     """A new job of a schedule, which finds it again by its tag."""
-    kind = JOB_TYPES[schedule.type]
+    kind = settings.job_types[schedule.type]
     return NewJob(
         id=new_id(),
         type=schedule.type,

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
+from shared.mail_place import MailPlace, mail_place
 from shared.preset_file import read_presets
 from shared.presets import PRESETS, Preset
 from shared.programs import Program, load_programs
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
     secret: SecretStr | None = None
     #: Signs webhooks, as `whsec_` and base64; two with a comma while receivers change over.
     webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    #: The server that notices are mailed through, `smtps://user:password@host`; None for no mail.
+    smtp_url: SecretStr | None = None
+    mail_from: str | None = None
+    #: Who may be written to: addresses, domains, or `*`. The sender's own domain when left out.
+    mail_to: Annotated[tuple[str, ...], NoDecode] = ()
     #: Where attempts keep their files while they run; the system's temporary folder when left out.
     work_dir: Path | None = None
     #: What the files of one attempt may take of it, the source included.
@@ -101,8 +107,9 @@ class Settings(BaseSettings):
     lambda_function: str | None = Field(default=None, validation_alias=AliasChoices("AWS_LAMBDA_FUNCTION_NAME"))
 
     _known_presets: Mapping[str, Preset] = PrivateAttr(default=PRESETS)
+    _mail: MailPlace | None = PrivateAttr(default=None)
 
-    @field_validator("api_tokens", "cors_origins", "webhook_secret", mode="before")
+    @field_validator("api_tokens", "cors_origins", "webhook_secret", "mail_to", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -176,6 +183,17 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"SPOOL_PRESETS: {error}") from None
         return self
+
+    @model_validator(mode="after")
+    def _mail_has_a_place(self) -> Self:
+        if self.smtp_url is not None:
+            self._mail = mail_place(self.smtp_url.get_secret_value(), self.mail_from, self.mail_to)
+        return self
+
+    @property
+    def mail(self) -> MailPlace | None:
+        """Where notices are mailed from; None where none are."""
+        return self._mail
 
     @property
     def known_presets(self) -> Mapping[str, Preset]:

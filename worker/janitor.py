@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared.schedules import job_of, next_after
-from shared.types import JOB_TYPES
 from worker.upkeep import prune_batch
 
 if TYPE_CHECKING:
@@ -117,9 +116,10 @@ class Janitor:
 
     def _run_schedule(self) -> None:
         """Make the job of one schedule whose time has come, and look for another next; missed times count as one."""
+        known = self._settings.job_types
         for schedule in self._store.schedules():
-            if schedule.paused_at is not None or schedule.due_at > schedule.now or schedule.type not in JOB_TYPES:
-                continue  # a type that only a newer worker knows is left to it
+            if schedule.paused_at is not None or schedule.due_at > schedule.now or schedule.type not in known:
+                continue  # a type that only another worker knows, a newer one or one with that program, is left to it
             following = next_after(schedule.cron, schedule.now)
             job = self._store.run_schedule(schedule, job_of(schedule, self._settings), next_due_at=following)
             if job is not None:

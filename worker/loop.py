@@ -80,7 +80,7 @@ class Worker:
         self._errands = Errands()
         self._given_up = GivenUp(settings.lease_s, clock)
         self._folders = WorkFolders(settings.work_dir, worker_id)
-        self.measures = Measures(store.usage, ffmpeg=engine.version, room=self._folders.root)
+        self.measures = Measures(store.usage, ffmpeg=engine.version, room=self._folders.root, pools=self._pools.states)
         # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
         self._pause_s = min(2.0, settings.heartbeat_s / 2)
         self._lock = threading.Condition()

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from shared.job import Failure, Status
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 class Measures:
     """Counters and peaks of one worker process. May be used from any thread."""
 
-    def __init__(self, usage: Usage, *, ffmpeg: str, room: Path) -> None:
-        self._usage, self._ffmpeg, self._room = usage, ffmpeg, room
+    def __init__(
+        self, usage: Usage, *, ffmpeg: str, room: Path, pools: Callable[[], dict[str, dict[str, int]]]
+    ) -> None:
+        self._usage, self._ffmpeg, self._room, self._pools = usage, ffmpeg, room, pools
         self._lock = threading.Lock()
         self._stages: dict[str, tuple[int, float]] = {}
         self._failures: Counter[str] = Counter()
@@ -66,11 +69,13 @@ class Measures:
 
     def snapshot(self) -> dict[str, Any]:
         """All of it as JSON carries it, with what the worker has to work with."""
+        kept_running = self._pools()
         with self._lock:
             return {
                 "host_ms": round(time.time() * 1000),
                 "ffmpeg": self._ffmpeg,
                 **self._free(),
+                **({"programs": kept_running} if kept_running else {}),
                 "stages": {name: [times, round(seconds, 3)] for name, (times, seconds) in self._stages.items()},
                 "failures": dict(self._failures),
                 "retries": self._counts["retries"],

@@ -56,6 +56,8 @@ class Instance:
         self.ready = False
         #: It is offered to a claim or lent to a job; this is for whoever lends it.
         self.held = False
+        #: Without a job done in between.
+        self.ends_in_a_row = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._stop = Stop()
@@ -63,7 +65,6 @@ class Instance:
         self._child: Child | None = None
         self._dialogue: Dialogue | None = None
         self._began_at, self._got_ready, self._busy = 0.0, False, False
-        self._ends_in_a_row = 0
         self._lines: queue.Queue[Line | None] = queue.Queue(_UNHEARD)
         self._report: Report | None = None
         self._log = _log.bind(program=self.name)
@@ -121,7 +122,7 @@ class Instance:
         with self._lock:
             run.processes.disown(child)
             self._report, self._busy = None, False
-            self._ends_in_a_row = 0
+            self.ends_in_a_row = 0
 
     def tell(self, line: Line) -> None:
         """Send it a line."""
@@ -155,8 +156,8 @@ class Instance:
                 self._log.error("a program failed in a way nobody expected", exc_info=error)
             if self._closing.is_set():
                 return
-            self._ends_in_a_row += 1
-            pause_s = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** (self._ends_in_a_row - 1))
+            self.ends_in_a_row += 1
+            pause_s = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** (self.ends_in_a_row - 1))
             self._closing.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
 
     def _live_once(self) -> None:
@@ -237,6 +238,19 @@ class Pools:
     def types(self) -> frozenset[str]:
         """The job types that only an idle program can take."""
         return frozenset(self._idle)
+
+    def states(self) -> dict[str, dict[str, int]]:
+        """By job type: how many processes there are to be, how many of them are up, and how often those that are not
+        have ended in a row."""
+        found: dict[str, dict[str, int]] = {}
+        for instance in self._instances:
+            one = found.setdefault(instance.program.job_type.name, {"of": 0, "up": 0, "ended": 0})
+            one["of"] += 1
+            if instance.ready:
+                one["up"] += 1
+            else:
+                one["ended"] = max(one["ended"], instance.ends_in_a_row)
+        return found
 
     def start(self, folder: Path) -> None:
         """Start every program, each in a folder of its own below `folder`."""

@@ -29,14 +29,16 @@ def programs_here(settings: Settings) -> dict[str, Program]:
 
     One file of programs may serve the API and all workers, whichever machine a program is on.
     """
-    found = {}
-    for name, program in settings.registered.items():
-        fault = _fault(program)
-        if fault is None:
-            found[name] = program
-        else:
-            _log.warning("a program is not on this machine; its jobs are left to other workers", type=name, why=fault)
-    return found
+    missing = missing_here(settings)
+    for name, why in missing.items():
+        _log.warning("a program is not on this machine; its jobs are left to other workers", type=name, why=why)
+    return {name: program for name, program in settings.registered.items() if name not in missing}
+
+
+def missing_here(settings: Settings) -> dict[str, str]:
+    """The registered programs that cannot be started on this machine, by job type, each with the reason."""
+    faults = {name: _fault(program) for name, program in settings.registered.items()}
+    return {name: fault for name, fault in faults.items() if fault is not None}
 
 
 def start(program: Program, processes: Processes, engine: Engine, home: Path) -> Child:

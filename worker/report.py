@@ -19,7 +19,7 @@ HEAD_LINES, TAIL_LINES = 500, 200
 LINES_PER_BEAT, CHARACTERS_PER_BEAT = 200, 250_000
 #: So much may wait to be written before a job is asked to say no more for a while.
 _BACKLOG_LINES, _BACKLOG_CHARACTERS = 1000, 1_000_000
-MESSAGE_LENGTH, SAID_LENGTH, DATA_LENGTH = 2000, 32_000, 8000
+MESSAGE_LENGTH, SAID_LENGTH, DATA_LENGTH, PART_LENGTH = 2000, 32_000, 8000, 64
 #: Below this share of a stage its speed says too little about its end.
 _EARLY = 0.03
 
@@ -34,6 +34,7 @@ class AttemptReport:
         self._stages, self._clock = tuple(stages), clock
         self._lock = threading.Lock()
         self._index: int | None = None
+        self._part: str | None = None
         self._began_at = self._stage_began_at = clock()
         self._current: float | None = None
         self._total: float | None = None
@@ -48,18 +49,17 @@ class AttemptReport:
 
     @property
     def stage(self) -> str | None:
-        """The stage the attempt is in, None before the first."""
-        return None if self._index is None else self._stages[self._index][0]
+        """The stage the attempt is in, or the part of it that is named; None before the first."""
+        return None if self._index is None else self._part or self._stages[self._index][0]
 
     def begin_stage(self, index: int) -> None:
         """The attempt enters a stage: its progress starts afresh and the history gets a line."""
         with self._lock:
-            self._index, self._stage_began_at = index, self._clock()
+            self._index, self._part, self._stage_began_at = index, None, self._clock()
             self._current = self._total = self._share = None
             self.moves += 1
             self.is_news = True
-            name = self._stages[index][0]
-            self._add("info", "stage", name, {"index": index, "count": len(self._stages)})
+            self._add_stage(index)
 
     def progress(self, current: float, total: float | None) -> None:
         """`current` of `total` in the stage's own unit are really done; what is less than before is not believed."""
@@ -72,11 +72,14 @@ class AttemptReport:
                 self._share = max(self._share or 0.0, min(1.0, self._current / total))
 
     def part(self, name: str) -> None:
-        """The stage has come to another part of its work, whose progress starts afresh."""
+        """The stage has come to another part of its work, which it is called by, and whose progress starts afresh."""
         with self._lock:
+            self._part = name[:PART_LENGTH]
             self._current = self._total = self._share = None
             self.moves += 1
-        self.log("info", name)
+            if self._index is not None and self._count - self._said < HEAD_LINES:
+                self.is_news = True
+                self._add_stage(self._index)
 
     def alive(self) -> None:
         """Something moves that has no progress: the attempt does not stand still."""
@@ -137,6 +140,10 @@ class AttemptReport:
             taken.append(replace(line, age_ms=max(0, round(1000 * (now - at)))))
         return tuple(taken)
 
+    def _add_stage(self, index: int) -> None:
+        name = self._part or self._stages[index][0]
+        self._add("info", "stage", name, {"index": index, "count": len(self._stages)})
+
     def _tell(self, kind: EventKind, text: str, data: dict[str, Any]) -> None:
         with self._lock:
             self._said += 1
@@ -156,7 +163,7 @@ class AttemptReport:
         if self._index is None:
             return Progress()
         return Progress(
-            stage=self._stages[self._index][0],
+            stage=self._part or self._stages[self._index][0],
             stage_index=self._index,
             stage_count=len(self._stages),
             percent=None if self._share is None else round(100 * self._share, 1),

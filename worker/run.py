@@ -28,7 +28,7 @@ class Report(Protocol):
         """`current` of `total` in the stage's own unit are really done; None when the total is unknown."""
 
     def part(self, name: str) -> None:
-        """The stage has come to another part of its work, whose progress starts afresh."""
+        """The stage has come to another part of its work, which it is called by, and whose progress starts afresh."""
 
     def alive(self) -> None:
         """Something moves that has no progress: the attempt does not stand still."""

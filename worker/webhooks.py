@@ -1,4 +1,4 @@
-"""Tells receivers that a job has ended: signed, tried again for days, and never inside the job's own transaction."""
+"""Tells receivers that a job has ended, by webhook or mail: tried again for days, never in the job's transaction."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import structlog
 from shared.errors import JobFailure, Unavailable
 from shared.store.protocol import Sent, Webhook
 from worker.fetch import Network, post
+from worker.mail import NotNow, Refused, hand_over, notice, recipient
 from worker.stop import Reason, Stop, Stopped
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Courier:
     ) -> None:
         self._store, self._chance, self._network, self._clock = store, chance, network, clock
         self._secrets = [secret.get_secret_value() for secret in settings.webhook_secret]
+        self._mail = settings.mail
         self._look_s = settings.lease_s / 6
         self._news, self._closing, self._stop = threading.Event(), threading.Event(), Stop()
         self._thread = threading.Thread(target=self._live, name="courier", daemon=True)
@@ -100,7 +102,10 @@ class Courier:
     def _deliver(self, webhook: Webhook) -> Sent | None:
         """One try; None when it was cut short by the worker's end."""
         try:
-            return self._unsendable(webhook) or self._judged(webhook, self._post(webhook))
+            if webhook.gone or webhook.job is None:
+                return self._needless(webhook)
+            send = self._mailed if webhook.url.startswith("mailto:") else self._posted
+            return send(webhook, webhook.job)
         except Stopped:
             return None
         except JobFailure as failure:
@@ -111,20 +116,31 @@ class Courier:
             _log.error("a webhook failed in a way nobody expected", job=webhook.job_id, exc_info=error)
             return self._failed(webhook, "Something went wrong inside Spool that it did not expect")
 
-    def _unsendable(self, webhook: Webhook) -> Sent | None:
-        if webhook.gone:
-            sentence = "The webhook was not sent: its receiver answered 410 (gone) within the last day."
-            return Sent(webhook, "warn", sentence, self._data(webhook))
+    def _needless(self, webhook: Webhook) -> Sent:
         if webhook.job is None:
             return Sent(webhook, "info", "The job was deleted before its webhook was sent.", {})
+        sentence = "The webhook was not sent: its receiver answered 410 (gone) within the last day."
+        return Sent(webhook, "warn", sentence, self._data(webhook))
+
+    def _mailed(self, webhook: Webhook, job: dict[str, Any]) -> Sent:
+        to = recipient(webhook.url)
+        if self._mail is None:
+            return self._failed(webhook, "SPOOL_SMTP_URL is not set on the worker, so it cannot send mail")
+        try:
+            hand_over(notice(job, self._mail, to, message_id(webhook.job_id)), self._mail)
+        except Refused as error:
+            return Sent(webhook, "error", f"The mail was not sent. {error}", self._data(webhook))
+        except NotNow as error:
+            return self._failed(webhook, str(error))
+        return Sent(webhook, "info", f"The mail was handed to {self._mail.host}.", self._data(webhook))
+
+    def _posted(self, webhook: Webhook, job: dict[str, Any]) -> Sent:
         if not self._secrets:
             return self._failed(webhook, "SPOOL_WEBHOOK_SECRET is not set on the worker, so it cannot be signed")
-        return None
-
-    def _post(self, webhook: Webhook) -> int:
-        body = payload(webhook.job or {})
+        body = payload(job)
         headers = signed_headers(message_id(webhook.job_id), int(self._clock()), body, self._secrets)
-        return post(webhook.url, body, headers, stop=self._stop, timeout_s=ANSWER_S, network=self._network)
+        status = post(webhook.url, body, headers, stop=self._stop, timeout_s=ANSWER_S, network=self._network)
+        return self._judged(webhook, status)
 
     def _judged(self, webhook: Webhook, status: int) -> Sent:
         if 200 <= status < 300:
@@ -136,17 +152,18 @@ class Courier:
 
     def _failed(self, webhook: Webhook, reason: str, status: int | None = None) -> Sent:
         data = self._data(webhook, status)
+        what = "mail" if webhook.url.startswith("mailto:") else "webhook"
         if webhook.attempts > len(PAUSES_S):
-            sentence = f"The webhook was given up after {webhook.attempts} tries. {reason}."
+            sentence = f"The {what} was given up after {webhook.attempts} tries. {reason}."
             return Sent(webhook, "error", sentence, data)
         after_s = PAUSES_S[webhook.attempts - 1] * self._chance.uniform(0.8, 1.2)
-        sentence = f"The webhook was not delivered, and is tried again in {_span(after_s)}. {reason}."
+        sentence = f"The {what} was not delivered, and is tried again in {_span(after_s)}. {reason}."
         return Sent(webhook, "warn", sentence, data, after_s=after_s)
 
     @staticmethod
     def _data(webhook: Webhook, status: int | None = None) -> dict[str, Any]:
         """What the history keeps beside the sentence: never the whole address, which may hold a secret."""
-        host = urlsplit(webhook.url).netloc
+        host = urlsplit(webhook.url).netloc or recipient(webhook.url).rpartition("@")[2]
         return {"webhook_id": message_id(webhook.job_id), "host": host, "try": webhook.attempts, "status": status}
 
 

@@ -10,8 +10,11 @@ const TRANSFERS = new Set(["downloading", "uploading", "fetching"]);
 
 export function lifeCard(job) {
   const pieces = life(job);
-  const spent = new Map(pieces.filter((piece) => piece.attempt === job.attempt && piece.stage).map((piece) => [piece.stage, piece.to - piece.from]));
-  const moving = job.status === "running" ? job.stage : null;
+  const spent = new Map();
+  for (const { attempt, stage, from, to } of pieces) {
+    if (attempt === job.attempt && stage !== null) spent.set(stage, (spent.get(stage) ?? 0) + to - from);
+  }
+  const moving = job.status === "running" ? job.stage_index : null;
   const ran = between(job.started_at, job.completed_at);
   const facts = {
     Created: `${span(since(job.created_at))} ago`,
@@ -24,9 +27,9 @@ export function lifeCard(job) {
     <div class="heading"><strong>${BAD.has(job.status) ? words(job.status) : standing(job)}</strong>
       <span class="quiet figures">${job.status === "running" ? [progressText(job), speed(job)].filter(Boolean).join(" · ") : waitText(job)}</span></div>
     ${bar(job)}
-    <ol class="stages">${state.types?.[job.type]?.stages.map((name) => html`
-      <li class=${name === moving ? "moving" : spent.has(name) ? "reached" : ""} aria-current=${name === moving ? "step" : nothing}>
-        ${words(name)}<small>${spent.has(name) ? (spent.get(name) < 1000 ? "< 1 s" : duration(spent.get(name))) : "–"}</small></li>`)}</ol>
+    <ol class="stages">${state.types?.[job.type]?.stages.map((name, index) => html`
+      <li class=${index === moving ? "moving" : spent.has(index) ? "reached" : ""} aria-current=${index === moving ? "step" : nothing}>
+        ${words(name)}<small>${spent.has(index) ? (spent.get(index) < 1000 ? "< 1 s" : duration(spent.get(index))) : "–"}</small></li>`)}</ol>
     ${timeline(pieces)}
     <dl class="facts">${Object.entries(facts).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
   </section>`;
@@ -34,7 +37,7 @@ export function lifeCard(job) {
 
 const waitText = (job) => (job.status === "pending" && job.eta_s !== null ? `done in about ${span(1000 * job.eta_s)}` : "");
 
-/** Its life in pieces, oldest first: `{name, look, from, to, attempt, stage}`, times in ms. */
+/** Its life in pieces, oldest first: `{name, look, from, to, attempt, stage}`, times in ms, the stage by its number. */
 function life(job) {
   const end = job.completed_at ? Date.parse(job.completed_at) : now();
   const pieces = [];
@@ -44,7 +47,7 @@ function life(job) {
     pieces.push({ name, look, from: at, to: end, attempt: line.attempt, stage });
   };
   for (const line of state.job.lines) {
-    if (line.kind === "stage") open(line, words(line.message), `stage-${line.data.index % 5}`, line.message);
+    if (line.kind === "stage") open(line, words(line.message), `stage-${line.data.index % 5}`, line.data.index);
     else if (line.kind === "state" && line.message === "running") open(line, "Starting", "starting");
     else if (line.kind === "state" && !["completed", ...BAD].includes(line.message)) open(line, WAITING[line.message] ?? words(line.message), line.message === "retrying" ? "retrying" : "waits");
   }

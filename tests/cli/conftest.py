@@ -18,6 +18,12 @@ from typing import Any
 import pytest
 
 SPOOL = str(Path(sys.executable).parent / "spool")
+SECRETS = {
+    "SPOOL_SECRET": "signs-local-addresses-of-the-tests",
+    "SPOOL_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "SPOOL_SMTP_URL": "smtp://someone:hidden-word@127.0.0.1:9",
+    "SPOOL_MAIL_FROM": "spool@example.org",
+}
 #: Nothing here takes this long: it only keeps a broken test from hanging.
 DEADLINE_S = 120
 
@@ -149,10 +155,13 @@ class Spool:
 
 @pytest.fixture(scope="session")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """API and one worker."""
-    running = start_dev(tmp_path_factory.mktemp("dev"), SPOOL_RATE_LIMIT="100000")
+    """API and one worker. Whatever the tests do with them, nothing that opens anything gets into a log."""
+    running = start_dev(tmp_path_factory.mktemp("dev"), SPOOL_RATE_LIMIT="100000", SPOOL_LOG_LEVEL="debug", **SECRETS)
     yield running
     assert running.end() == 0, "\n".join(running.said)
+    said = "\n".join(running.said)
+    assert "worker ready" in said
+    assert [one for one in (*SECRETS.values(), "hidden-word", "signature=") if one in said] == []
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_the_example_show_is_whole(tmp_path):
     (tmp_path / "show/recordings").mkdir()
     for sample in recordings():
         (tmp_path / "show/recordings" / sample.name).write_bytes(b"sound")
-    (draft,) = drafts(Order("episode", (str(tmp_path / "show/show.toml"),)), ["episode"])
+    (draft,) = drafts(Order("episode", (str(tmp_path / "show/show.toml"),)), {"episode": {}})
     named = {path.relative_to(tmp_path / "show").as_posix() for path in draft.files.values()}
     assert named == {"cover.png", *(f"recordings/{sample.name}" for sample in recordings())}
 

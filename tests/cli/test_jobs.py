@@ -184,8 +184,11 @@ def test_doctor_finds_a_running_set_up_well(dev: Dev, spool: Spool):
 
 
 def test_doctor_says_what_is_missing_and_how_to_mend_it(lone_spool: Spool):
-    """On a bare folder: no migrations, no worker, no API; ffmpeg is there."""
-    ran = lone_spool("doctor", "--json")
+    """On a bare folder: no migrations, no worker, no API; ffmpeg is there, and one of two registered programs."""
+    for name, command in (("here", "{python}"), ("elsewhere", "/nowhere/svi")):
+        with (lone_spool.folder / "programs.toml").open("a") as file:
+            file.write(f"[programs.{name}]\nkind = 'agent'\ntitle = 'A'\ncommand = ['{command}']\n")
+    ran = Spool(lone_spool.folder, {**lone_spool.settings, "SPOOL_PROGRAMS": "programs.toml"})("doctor", "--json")
     assert ran.code == 1
     found = {finding["what"]: finding for finding in ran.json()}
     assert found["ffmpeg"]["ok"]
@@ -194,3 +197,5 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(lone_spool: Spool):
     assert not found["workers"]["ok"]
     assert not found["api"]["ok"]
     assert "spool dev" in found["api"]["found"]
+    assert found["here"]["ok"]
+    assert found["here"]["found"].startswith("agent:elsewhere cannot be started on this machine: /nowhere/svi")

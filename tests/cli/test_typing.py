@@ -26,6 +26,12 @@ def take(tmp_path):
     return made
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> None:
+    """Files are named as they lie in the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_params_take_dotted_paths_and_json_values():
     """Numbers, truth values and lists arrive as such, other words as text, numbers in a path as places in a list."""
     typed = ["a.b=1", "a.c=true", "name=Episode 7", "list=[1, 2]", "outputs.0.format=flac", "outputs.0.name=x", "t=a=b"]
@@ -86,32 +92,46 @@ def test_what_the_api_would_refuse_is_refused_before_a_file_is_sent(take, job_ty
     """A wrong type, preset, range or name costs no upload."""
     order = Order(job_type, (str(take("take.wav")),) if file else (), params=tuple(params))
     with pytest.raises(CommandError, match=sentence) as caught:
-        drafts(order, ["ingest", "edit", "flow"])
+        drafts(order, {"ingest": {}, "edit": {}, "flow": {}})
     assert caught.value.exit_code == USAGE
 
 
 def test_a_job_type_that_only_the_server_knows_is_left_to_it(take):
     """An older command line works with a newer API."""
-    (draft,) = drafts(Order("newer", (str(take("take.wav")),), params=("anything=1",)), ["newer"])
+    (draft,) = drafts(Order("newer", (str(take("take.wav")),), params=("anything=1",)), {"newer": {}})
     assert draft.body["params"]["anything"] == 1
 
 
 def test_a_type_that_takes_one_file_gets_a_job_for_each(take):
     """Each with its own name."""
-    made = drafts(Order("ingest", (str(take("a.wav")), str(take("b.wav")))), ["ingest"])
+    made = drafts(Order("ingest", (str(take("a.wav")), str(take("b.wav")))), {"ingest": {}})
     assert [(draft.name, draft.files["params.source"].name) for draft in made] == [
         ("a.wav", "a.wav"),
         ("b.wav", "b.wav"),
     ]
 
 
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [("me@example.org", "mailto:me@example.org"), ("mailto:me@x.org", "mailto:me@x.org"), ("https://x.org/@me",) * 2],
+)
+def test_who_is_told_of_the_end_is_a_link_or_an_address(take, typed, sent):
+    """An address alone is one of mail; a job in a file keeps its own where none is typed."""
+    (draft,) = drafts(Order("ingest", (str(take("a.wav")),), notify=typed), {"ingest": {}})
+    assert draft.body["webhook_url"] == sent
+    show = take("show.toml")
+    show.write_text('webhook_url = "https://x.org/own"\n[params]\nsource = "a.wav"')
+    (draft,) = drafts(Order("ingest", (str(show),)), {"ingest": {}})
+    assert draft.body["webhook_url"] == "https://x.org/own"
+
+
 def test_a_type_that_takes_several_files_gets_one_job_for_all(take):
     """The edit list knows them by their names, made to fit and to differ."""
     typed = (str(take("a/Intro (1).wav")), str(take("b/Intro (1).wav")), "https://example.org/x/talk.mp3")
-    (draft,) = drafts(Order("edit", typed, params=("edits.0.op=join",)), ["edit"])
+    (draft,) = drafts(Order("edit", typed, params=("edits.0.op=join",)), {"edit": {}})
     assert [file["name"] for file in draft.body["params"]["files"]] == ["Intro-1", "Intro-1-2", "talk"]
     assert sorted(draft.files) == ["params.files.0.source", "params.files.1.source"]
-    (draft,) = drafts(Order("edit", typed[:1]), ["edit"])
+    (draft,) = drafts(Order("edit", typed[:1]), {"edit": {}})
     assert list(draft.files) == ["params.source"]
 
 
@@ -130,7 +150,7 @@ def test_a_job_in_a_file_names_its_files_as_they_lie_beside_it(take, tmp_path):
     paths = [take("intro.wav"), take("takes/talk.wav")]
     show = tmp_path / "show.toml"
     show.write_text(TOML % LINK)
-    (draft,) = drafts(Order("edit", (str(show),), preset="podcast", tags=("x",)), ["edit"])
+    (draft,) = drafts(Order("edit", (str(show),), preset="podcast", tags=("x",)), {"edit": {}})
     assert draft.files == {"params.files.0.source": paths[0], "params.files.1.source": paths[1]}
     assert (draft.name, draft.body["type"], draft.body["tags"]) == ("show.toml", "edit", ["weekly", "x"])
     assert draft.body["params"]["preset"] == "podcast"
@@ -142,11 +162,11 @@ def test_a_job_in_a_file_may_have_children(take, tmp_path):
     path = take("talk.wav")
     show = tmp_path / "show.json"
     show.write_text('{"children": [{"type": "edit", "params": {"source": "talk.wav"}}]}')
-    (draft,) = drafts(Order("flow", (str(show),)), ["flow", "edit"])
+    (draft,) = drafts(Order("flow", (str(show),)), {"flow": {}, "edit": {}})
     assert draft.files == {"children.0.params.source": path}
     show.write_text('{"children": [{"type": "edit", "params": {"source": "talk.wav", "edits": [{"op": "trimm"}]}}]}')
     with pytest.raises(CommandError, match=r"children\.0\.params\.edits\.0\.op: should be one of"):
-        drafts(Order("flow", (str(show),)), ["flow", "edit"])
+        drafts(Order("flow", (str(show),)), {"flow": {}, "edit": {}})
 
 
 @pytest.mark.parametrize(
@@ -166,8 +186,75 @@ def test_a_job_file_that_cannot_be_used_is_told_before_anything_is_sent(take, tm
     show = tmp_path / "show.toml"
     show.write_text(text)
     with pytest.raises(CommandError, match=sentence) as caught:
-        drafts(Order("edit", (str(show),)), ["edit", "ingest"])
+        drafts(Order("edit", (str(show),)), {"edit": {}, "ingest": {}})
     assert caught.value.exit_code == USAGE
+
+
+#: What the API publishes of a program.
+PROGRAM = {
+    "properties": {
+        "text": {"type": "string"},
+        "images": {"type": "array", "maxItems": 3, "x-spool-file": True, "x-max-bytes": 100},
+        "mask": {"anyOf": [{"type": "string", "x-spool-file": True}, {"type": "null"}]},
+    },
+    "required": ["text", "images"],
+}
+ONE_IMAGE = {"properties": {"images": {"type": "array", "maxItems": 1, "x-spool-file": True}}, "required": ["images"]}
+
+
+@pytest.mark.usefixtures("here")
+def test_files_of_a_program_go_where_its_schema_takes_them(take):
+    """Those that are typed into the one place that is left, those of --param where they are named; links stay links."""
+    a, b, mask = take("a.png"), take("b.png"), take("mask.png")
+    typed = (str(a), "https://example.org/x.png", str(b))
+    order = Order("workflow:x", typed, params=("text=hi", "mask=mask.png"))
+    (draft,) = drafts(order, {"workflow:x": PROGRAM})
+    assert {place: path.resolve() for place, path in draft.files.items()} == {
+        "params.images.0": a,
+        "params.images.2": b,
+        "params.mask": mask,
+    }
+    assert draft.body["params"]["images"][1] == "https://example.org/x.png"
+
+
+def test_a_program_that_takes_one_file_gets_a_job_for_each(take):
+    """Also where it takes a list of one."""
+    order = Order("workflow:x", (str(take("a.png")), str(take("b.png"))))
+    made = drafts(order, {"workflow:x": ONE_IMAGE})
+    assert [(draft.name, list(draft.files)) for draft in made] == [(n, ["params.images.0"]) for n in ("a.png", "b.png")]
+
+
+@pytest.mark.parametrize(
+    ("files", "params", "sentence"),
+    [
+        (["a.png"], ["text=hi"], "several places.*--param images=FILE --param mask=FILE"),
+        ([], ["text=hi", 'images=["gone.png"]'], "There is no file gone.png"),
+        (["a.png"], ["mask=a.png"], "needs text: --param text=VALUE"),
+        ([], ["text=hi"], "needs images: --param images=FILE"),
+        (["a.png"], ["text=hi", "mask=a.png", "typo=1"], "no parameter 'typo'; it has text, images, mask"),
+        (["a.png"] * 4, ["text=hi", "mask=a.png"], "images: takes at most 3 files, and 4"),
+        (["large.png"], ["text=hi", "mask=a.png"], "images: may be at most 0.0001 MB"),
+        (["a.png"], ["text=hi", "mask=a.png", 'images=["a.png"]'], "takes no more files; leave a.png out"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_what_a_program_does_not_take_is_refused_before_a_file_is_sent(take, files, params, sentence):
+    """What is missing, unknown, too much, too large, or in a place that nobody can guess."""
+    take("a.png")
+    take("large.png").write_bytes(b"x" * 101)
+    with pytest.raises(CommandError, match=sentence) as caught:
+        drafts(Order("workflow:x", tuple(files), params=tuple(params)), {"workflow:x": PROGRAM})
+    assert caught.value.exit_code == USAGE
+
+
+def test_a_job_in_a_file_may_be_one_of_a_program(take, tmp_path):
+    """Also as a child: its files are found beside the job's file."""
+    path = take("a.png")
+    show = tmp_path / "show.json"
+    child = '{"type": "workflow:x", "params": {"text": "hi", "images": ["a.png", "job:1/b.png"]}}'
+    show.write_text(f'{{"children": [{child}]}}')
+    (draft,) = drafts(Order("flow", (str(show),)), {"flow": {}, "workflow:x": PROGRAM})
+    assert draft.files == {"children.0.params.images.0": path}
 
 
 def test_sources_with_one_name_get_names_that_differ(tmp_path):

@@ -28,9 +28,10 @@ RUNTIME_MODULES = ("runtime_client", "six")
 
 @pytest.fixture(scope="session")
 def task_root(tmp_path_factory) -> Path:
-    """The content of the zip, built by the same make target that `sam build` calls."""
+    """The content of the zip, built by the same make target that `sam build` calls, with a file of programs."""
     folder = tmp_path_factory.mktemp("zip")
     tools = {"PYTHON": sys.executable, "UV": str(Path(sys.executable).with_name("uv")), "ARTIFACTS_DIR": str(folder)}
+    tools["PROGRAMS"] = "examples/programs.toml"
     command = ["make", "-s", "build-ApiFunction", *(f"{name}={value}" for name, value in tools.items())]
     ended = subprocess.run(command, cwd=ROOT / "infra", capture_output=True, text=True, check=False, env=os.environ)
     assert ended.returncode == 0, ended.stderr

@@ -121,3 +121,6 @@ def test_the_function_reads_every_setting_and_holds_no_secret(template):
     assert set(variables) <= set(fields)
     assert [name for name in variables if "SecretStr" in str(fields[name].annotation)] == []
     assert "SPOOL_SECRETS_PATH" in variables
+    for name in ("Programs", "Presets"):  # what infra/Makefile puts into the zip, or nothing
+        assert variables[f"SPOOL_{name.upper()}"] == {"Ref": name}
+        assert template["Parameters"][name]["AllowedValues"] == ["", f"{name.lower()}.toml"]

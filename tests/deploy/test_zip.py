@@ -73,8 +73,8 @@ def settings(database) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def function(task_root, runtime, settings) -> Iterator[Function]:
-    """The deployed function."""
-    with Function(task_root, runtime, settings) as function:
+    """The deployed function, which is told of the programs in its zip as the template tells it."""
+    with Function(task_root, runtime, settings | {"SPOOL_PROGRAMS": "programs.toml"}) as function:
         yield function
 
 
@@ -160,6 +160,15 @@ def test_errors_are_problems(function):
         assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json"), answer.data
         assert answer.json()["status"] == status
     assert call(function, "POST", "/api/jobs", JOB | {"tags": ["x" * 7_000_000]}).status == 413
+
+
+def test_programs_are_known_by_the_file_in_the_zip(function):
+    """A job of a registered program is queued, and refused by the limits of its file, as by any API."""
+    params = {"prompt": "zoom in", "images": ["https://example.org/a.png"]}
+    made = call(function, "POST", "/api/jobs", {"type": "workflow:i2v", "params": params})
+    assert (made.status, made.json()["type"]) == (201, "workflow:i2v"), made.data
+    refused = call(function, "POST", "/api/jobs", {"type": "workflow:i2v", "params": params | {"steps": 101}})
+    assert (refused.status, refused.json()["errors"][0]["field"]) == (422, "params.steps")
 
 
 def test_query_strings_and_cookies_arrive(function):

@@ -70,6 +70,8 @@ WRONG_FIELDS = {
     "too many tags": (ingest() | {"tags": [str(n) for n in range(17)]}, "tags"),
     "a tag with a line break": (ingest() | {"tags": ["a\nb"]}, "tags.0"),
     "a webhook that is a file": (ingest() | {"webhook_url": "file:///etc/passwd"}, "webhook_url"),
+    "mail to two": (ingest() | {"webhook_url": "mailto:a@example.org,b@example.org"}, "webhook_url"),
+    "mail with a header": (ingest() | {"webhook_url": "mailto:a@example.org?bcc=b@example.org"}, "webhook_url"),
     "a webhook with a password": (ingest() | {"webhook_url": "https://me:secret@example.org/"}, "webhook_url"),
     "a phase without a parent": (ingest() | {"phase": "pre"}, "phase"),
     "a key without a parent": (ingest() | {"child_key": "a"}, "child_key"),

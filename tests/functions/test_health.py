@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from functions.readiness import Readiness
@@ -71,6 +73,44 @@ def test_a_deployment_that_is_well_has_nothing_to_mend(api):
     found = _found(api)
     assert [finding for finding in found.values() if not finding.ok or finding.mend] == []
     assert "ffmpeg 7.1" in found["workers"].found
+
+
+def _programs(api, registered, types=(), **states) -> list[health.Finding]:
+    """What is found about programs when a worker has `types`, and tells of those that it keeps running."""
+    told = {f"workflow:{name}": dict(zip(("of", "up", "ended"), state, strict=True)) for name, state in states.items()}
+    worker = replace(api.worker, types=tuple(types))
+    api.store.heartbeat(worker, [], lease_s=90, metrics={"programs": told})
+    found = Readiness().findings(api.store, api.storage, registered)
+    return [finding for finding in found if finding.what == "programs"]
+
+
+@pytest.mark.parametrize(
+    ("told", "ok", "said"),
+    [
+        (({"workflow:svi"}, (), {}), False, "No worker that is alive has workflow:svi"),
+        (({"agent:echo"}, ("workflow:svi",), {}), False, "No worker that is alive has agent:echo"),
+        (({"workflow:svi"}, ("workflow:svi",), {"svi": (2, 0, 3)}), False, "ended 3 time(s) in a row on here; 0 of 2"),
+        (({"workflow:svi"}, ("workflow:svi",), {"svi": (2, 1, 3)}), True, "ended 3 time(s) in a row on here; 1 of 2"),
+        (({"workflow:svi"}, ("workflow:svi",), {"svi": (2, 1, 0)}), True, "workflow:svi (1 of 2 ready)"),
+        (({"agent:echo"}, ("agent:echo",), {}), True, "on a worker: agent:echo"),
+        (((), ("agent:echo",), {}), True, "agent:echo, which is not registered here and is refused"),
+    ],
+)
+def test_a_program_that_nobody_has_or_that_crashes_is_told(api, told, ok, said):
+    """What is registered and has no worker, what ends again and again, and what only a worker knows."""
+    registered, types, states = told
+    finding = _programs(api, registered, types, **states)[0]
+    assert (finding.ok, said in finding.found) == (ok, True), finding
+    assert bool(finding.mend) == (not finding.found.startswith("on a worker")), finding
+
+
+def test_readyz_knows_what_its_own_api_has_registered(api_with, tmp_path):
+    """The route hands its programs on."""
+    (tmp_path / "programs.toml").write_text("[programs.svi]\nkind = 'workflow'\ntitle = 'S'\ncommand = ['svi']\n")
+    api = api_with(programs=tmp_path / "programs.toml")
+    _alive(api)
+    told = [one for one in api.http.get("/readyz").json()["findings"] if one["what"] == "programs"]
+    assert [(one["ok"], "workflow:svi" in one["found"]) for one in told] == [(False, True)]
 
 
 def test_advice_is_no_fault(api):

@@ -28,6 +28,7 @@ WORKER_SAID = {
     "round_trips": 77,
     "rows_read": 88,
     "rows_written": 99,
+    "programs": {"workflow:svi": {"of": 3, "up": 1, "ended": 5}},
 }
 HOUR = """
 INSERT INTO tally VALUES (:hour, 'ingest', 'completed', 10, 5000, 70000, 600000, '{"b2": 10}', '{"b5": 10}')
@@ -108,6 +109,8 @@ def test_what_only_a_worker_knows_comes_with_its_heartbeat(api, scrape):
     assert found["spool_stage_seconds_sum", "ingest", "encoding"] == 12.5
     assert found["spool_stage_seconds_count", "ingest", "encoding"] == 3
     assert found["spool_attempts_failed_total", "transient"] == 2
+    assert found["spool_programs", "workflow:svi", "up"] == 1
+    assert found["spool_programs", "workflow:svi", "down"] == 2
     told = {
         "spool_retries_total": 2,
         "spool_claims_lost_total": 1,

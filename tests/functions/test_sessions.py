@@ -273,3 +273,21 @@ def test_a_command_is_found_from_its_file(tmp_path):
     program = load_programs(path)["x"]
     assert program.command == (str(tmp_path / "bin/run"), "a b")
     assert program.directory == tmp_path / "lib"
+
+
+def test_a_workflow_is_scheduled_like_any_type(api):
+    """With links for its files and its own limits; an agent talks in sessions, and a stranger is nobody's."""
+    body = {
+        "cron": "0 3 * * *",
+        "type": "workflow:svi",
+        "params": {"prompt": "dawn", "images": ["https://x.org/a.png"]},
+    }
+    made = api.http.put("/api/schedules/dawn", json=body)
+    assert made.status_code == 201, made.text
+    job = api.http.post("/api/schedules/dawn/run").json()
+    assert (job["type"], job["params"]["prompt"], job["tags"]) == ("workflow:svi", "dawn", ["schedule:dawn"])
+    for params, field in (({"images": ["an-asset"]}, "params.images.0"), ({"prompt": "x" * 501}, "params.prompt")):
+        wrong = body | {"params": body["params"] | params}
+        problem(api.http.put("/api/schedules/other", json=wrong), 422, "invalid", field)
+    for name in ("agent:echo", "workflow:none"):
+        problem(api.http.put("/api/schedules/other", json=body | {"type": name}), 422, "invalid", "type")

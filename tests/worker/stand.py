@@ -26,6 +26,7 @@ from shared.settings import Settings, load_settings
 from shared.storage.local import LocalStorage
 from shared.storage.protocol import StorageAdapter
 from shared.store.local import LocalJobStore
+from shared.store.sql import SqlJobStore
 from shared.types import JOB_TYPES
 from worker.fetch import Network
 from worker.ffmpeg import Engine
@@ -157,7 +158,7 @@ def submit(store: LocalJobStore, **fields: Any) -> Job:
     return store.create([NewJob(**{"id": new_id(), "type": "ingest", "params": params} | rest)])[0]
 
 
-def until(store: LocalJobStore, job: Job, wanted: Callable[[Job], bool] | Status) -> Job:
+def until(store: SqlJobStore, job: Job, wanted: Callable[[Job], bool] | Status) -> Job:
     """Wait, by the store's own watch, until the job is as wanted."""
     give_up = time.monotonic() + PATIENCE_S
     watch = store.watch()

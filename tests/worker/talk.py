@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from shared.job import Job, NewJob, new_id
 from shared.session import Message, NewSession, Session, SessionStatus
 from shared.storage.local import LocalStorage
+from shared.store.hrana import Hrana
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Asset
+from shared.store.sql import SqlJobStore
+from shared.store.turso import TursoJobStore
+from tests.real.sqld import Sqld
 from tests.worker.stand import ENGINE, PATIENCE_S, settings_for, until
 from worker.ffmpeg import Engine
 from worker.loop import Worker
@@ -28,6 +33,16 @@ OPENING = {
 }
 
 
+@contextmanager
+def queue_on(database: str, folder: Path) -> Iterator[SqlJobStore]:
+    """A queue on one of the databases, `sqlite` or `libsql`."""
+    if database == "sqlite":
+        yield LocalJobStore(folder / "spool.db")
+    else:
+        with Sqld(folder / "sqld") as server:
+            yield TursoJobStore(Hrana(server.url))
+
+
 class Talk:
     """A person, a worker with a program named `echo` (with `everything` also all other jobs), and what they say."""
 
@@ -40,6 +55,7 @@ class Talk:
         everything: bool = False,
         registered: Path | None = None,
         only: Container[str] = ("echo",),
+        store: SqlJobStore | None = None,
         **about: Any,
     ) -> None:
         self.folder = folder
@@ -53,7 +69,7 @@ class Talk:
         if registered is None:
             self.registered.write_text("\n".join(["[programs.echo]", *lines]))
         self.settings = settings_for(folder, programs=self.registered, **settings)
-        self.store = LocalJobStore(folder / "spool.db")
+        self.store = store or LocalJobStore(folder / "spool.db")
         self.store.migrate()
         self.storage = LocalStorage(folder / "storage", b"secret")
         here = programs_here(self.settings)

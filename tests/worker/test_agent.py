@@ -18,10 +18,18 @@ from shared.session import SessionStatus
 from shared.settings import environment_with
 from shared.store.protocol import ClaimRequest
 from shared.store.protocol import Worker as Identity
+from shared.store.sql import SqlJobStore
 from tests.contract.factory import due
 from tests.worker.stand import PATIENCE_S, ROOT, Program, until
-from tests.worker.talk import Talk
+from tests.worker.talk import Talk, queue_on
 from worker.programs import programs_here
+
+
+@pytest.fixture
+def store(request, tmp_path) -> Iterator[SqlJobStore]:
+    """A queue on the named database; asked for before the worker, so that it outlives it."""
+    with queue_on(request.param, tmp_path) as store:
+        yield store
 
 
 @pytest.fixture
@@ -287,7 +295,8 @@ def test_nothing_outlives_a_worker_that_dies(tmp_path):
         talk.close()
 
 
-def test_fifteen_sessions_say_everything_once(talk, tmp_path):
+@pytest.mark.parametrize("store", ["sqlite", "libsql"], indirect=True)
+def test_fifteen_sessions_say_everything_once(store, talk):
     """Fifteen programs at five messages a second each, read live by cursor: none is lost, doubled or out of order.
 
     AGENT_S says for how long; `make talk` takes a minute.
@@ -297,6 +306,7 @@ def test_fifteen_sessions_say_everything_once(talk, tmp_path):
         f"for n in range({count}):\n    turn.say(f'{{turn.session}} {{n}}')\n    time.sleep(0.2)\nturn.finish()",
         slots=15,
         timeout_s=3600,
+        store=store,
     )
     sessions = [talk.begin() for _ in range(15)]
     jobs = [talk.say(session, "go") for session in sessions]

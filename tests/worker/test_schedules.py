@@ -8,6 +8,7 @@ from contextlib import closing
 
 from shared.store.local import LocalJobStore
 from shared.store.protocol import JobFilter, Schedule
+from tests.worker.stand import settings_for
 from tests.worker.test_janitor import Place, place
 
 __all__ = ["place"]  # a fixture
@@ -73,8 +74,15 @@ def test_janitors_that_race_make_each_job_once(place):
 
 
 def test_a_worker_leaves_a_schedule_of_a_type_that_it_does_not_know(place):
-    """A newer one will come: nothing is made, and the time stays due."""
-    _schedule(place, type="of-tomorrow")
+    """A newer one will come, or one that has the program: nothing is made, and the time stays due until then."""
+    _schedule(place, type="workflow:shout", params={"text": "hi"})
     place.spend(60)
     assert _made(place) == []
     assert place.store.schedules()[0].due_at == 1
+    file = place.folder / "programs.toml"
+    file.write_text("[programs.shout]\nkind = 'workflow'\ntitle = 'Shout'\ncommand = ['shout']\ntimeout_s = 200\n")
+    place.settings = settings_for(place.folder, programs=file)
+    place.janitor = place.hire()
+    place.spend(60)
+    (job,) = (place.store.get(job_id) for job_id in _made(place))
+    assert (job.type, job.params, job.timeout_s) == ("workflow:shout", {"text": "hi"}, 200)

@@ -17,9 +17,11 @@ import pytest
 from shared.job import Status, new_id
 from shared.settings import environment_with
 from shared.store.protocol import ClaimRequest
+from shared.store.sql import SqlJobStore
+from tests.cli.conftest import until as happens
 from tests.contract.factory import due
 from tests.worker.stand import PATIENCE_S, ROOT, Program, until
-from tests.worker.talk import Talk
+from tests.worker.talk import Talk, queue_on
 
 PARAMS = {
     "text": {"type": "string", "default": "hello"},
@@ -36,6 +38,13 @@ def work(job):
     job.finish({"pid": os.getpid(), "text": job.params["text"]})
 serve(work)
 """
+
+
+@pytest.fixture
+def store(request, tmp_path) -> Iterator[SqlJobStore]:
+    """A queue on the named database; asked for before the worker, so that it outlives it."""
+    with queue_on(request.param, tmp_path) as store:
+        yield store
 
 
 @pytest.fixture
@@ -57,6 +66,12 @@ def pid_of(talk: Talk, **params: Any) -> int:
     job = talk.ended(talk.submit(**params))
     assert job.status is Status.COMPLETED, job.error
     return int(job.result["result"]["pid"])
+
+
+def states(talk: Talk) -> dict[str, int]:
+    """What the worker's next heartbeat tells of its program."""
+    found: dict[str, int] = talk.worker.measures.snapshot()["programs"]["workflow:echo"]
+    return found
 
 
 def began(talk: Talk, job: Any) -> int:
@@ -101,6 +116,20 @@ def test_one_process_does_job_after_job(flow):
     assert told == ["downloading", "running", "denoising", "half", "warm", "encoding", "uploading"]
 
 
+def test_the_stage_of_a_program_is_the_stage_of_its_job(flow, tmp_path):
+    """Polls see what the program calls its work, within the stage of the type; a name that is too long is cut."""
+    gate = tmp_path / "gate"
+    flow = flow(
+        "def work(job):\n    job.stage('denoising ' + 100 * 'x')\n    job.progress(1, 4)\n"
+        "    while not os.path.exists(job.params['gate']):\n        time.sleep(0.02)\n    job.finish({})\nserve(work)"
+    )
+    job = flow.submit(gate=str(gate))
+    shown = until(flow.store, job, lambda found: found.progress == 25)
+    assert (shown.stage, shown.stage_index, shown.stage_count) == ("denoising " + 54 * "x", 1, 3)
+    gate.touch()
+    assert flow.ended(job).status is Status.COMPLETED
+
+
 def test_files_are_there_before_the_program_hears_of_them(flow, tmp_path):
     """Sources become paths, in their order; what is too large together fails although it came past the API."""
     for name, content in (("a", "one"), ("b", "two"), ("c", "x" * 9)):
@@ -114,13 +143,15 @@ def test_files_are_there_before_the_program_hears_of_them(flow, tmp_path):
     assert (failed.status, failed.error["code"]) == (Status.FAILED, "bad_input.too_large")
 
 
-def test_a_crash_starts_it_again_and_tries_the_job_once_more(flow, tmp_path):
+@pytest.mark.parametrize("store", ["sqlite", "libsql"], indirect=True)
+def test_a_crash_starts_it_again_and_tries_the_job_once_more(store, flow, tmp_path):
     """The program dies at a job: that job is done by the next process; one that kills every process is given up."""
     died = tmp_path / "died"
     flow = flow(
         f"def work(job):\n    if job.params['text'] == 'bomb' or not os.path.exists({str(died)!r}):\n"
         f"        open({str(died)!r}, 'w')\n        print('out of memory', file=sys.stderr)\n        os.abort()\n"
-        "    job.finish({'pid': os.getpid()})\nserve(work)"
+        "    job.finish({'pid': os.getpid()})\nserve(work)",
+        store=store,
     )
     job = flow.submit()
     until(flow.store, job, lambda found: found.failures == 1)
@@ -134,6 +165,15 @@ def test_a_crash_starts_it_again_and_tries_the_job_once_more(flow, tmp_path):
     bomb = flow.ended(bomb)
     assert (bomb.status, bomb.error["code"]) == (Status.DEAD_LETTER, "program.crashed")
     assert pid_of(flow) != job.result["result"]["pid"]
+
+
+def test_a_program_that_cannot_stay_up_is_told_of(flow):
+    """What the heartbeat carries counts the ends in a row; a program that is up is counted as that."""
+    crashing = flow("sys.exit(3)", instances=2)
+    happens(lambda: states(crashing)["ended"] >= 2, "the second crash in a row")
+    assert (states(crashing)["of"], states(crashing)["up"]) == (2, 0)
+    crashing.write(POLITE)
+    happens(lambda: states(crashing) == {"of": 2, "up": 2, "ended": 0}, "the start of both")
 
 
 def test_its_own_error_ends_the_job_and_not_the_program(flow):
