@@ -9,7 +9,6 @@ from shared.job import Progress, Status, new_id
 from shared.store.backup import back_up, restore
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Admission, Beat, ClaimRequest, JobFilter, Worker
-from shared.store.sql import Statement
 from shared.types import JOB_TYPES
 from tests.contract.factory import (
     CANCELLED,
@@ -91,9 +90,8 @@ ENDS = {
     "cancelled without a lease": lambda store, owned: (expire(store, owned.id), store.cancel(owned.id)),
     "released": lambda store, owned: store.release(owned.claim),
     "reaped": lambda store, owned: (expire(store, owned.id), store.reap()),
-    "unknown to its worker": lambda store, owned: (
-        store._run([Statement("UPDATE job SET lease_until = lease_until - 30000")]),
-        store.heartbeat(WORKER, [], lease_s=90),
+    "given up by its worker": lambda store, owned: store.heartbeat(
+        WORKER, [], lease_s=90, given_up=[owned.claim_token]
     ),
 }
 
