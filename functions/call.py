@@ -24,6 +24,7 @@ from functions.keyring import Keyring
 from functions.limits import Cost, Limits
 from functions.metrics import Metrics
 from functions.models import NoQuery, Query
+from functions.packing import packed, takes_gzip
 from functions.problems import invalid, quota_headers
 from functions.readiness import Readiness
 from functions.threads import in_thread
@@ -156,9 +157,10 @@ async def _dispatch(methods: Mapping[str, Operation], request: Request) -> Respo
     caller: Caller = request.state.caller
     if operation.scope is not None:
         caller.must(operation.scope)
-    respond = partial(_respond, operation, request, context, caller)
+    small = takes_gzip(request.headers)
+    respond = partial(_respond, operation, request, context, caller, small=small)
     if operation.shared and (age_s := accepted_age_s(request.headers)):
-        key = (request.url.path, request.url.query, request.headers.get("if-none-match"))
+        key = (request.url.path, request.url.query, request.headers.get("if-none-match"), small)
         response = (await context.answers.get(key, age_s, partial(_copied, respond))).response()
     else:
         try:
@@ -175,7 +177,9 @@ async def _copied(respond: Callable[[], Awaitable[Response]]) -> Copied:
     return Copied.of(await respond())
 
 
-async def _respond(operation: Operation, request: Request, context: Context, caller: Caller) -> Response:
+async def _respond(
+    operation: Operation, request: Request, context: Context, caller: Caller, *, small: bool
+) -> Response:
     admission, asked_at = context.admission(caller, operation.cost), context.keyring.clock()
     try:
         response = await _answer(operation, await _read(operation, request, admission))
@@ -186,7 +190,7 @@ async def _respond(operation: Operation, request: Request, context: Context, cal
         context.learn(caller, admission, asked_at)
     if admission.quota is not None:
         response.headers.update(quota_headers(admission.quota))
-    return response
+    return packed(response) if small else response
 
 
 async def _answer(operation: Operation, call: Call[Any, Any]) -> Response:

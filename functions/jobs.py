@@ -78,6 +78,7 @@ def list_(call: Call[JobListQuery, None]) -> Response:
         tag=query.tag,
         text=query.text,
         since=None if query.since is None else ms(query.since),
+        error=query.error,
     )
     before = None if query.cursor is None else seq_at(query.cursor, secret)
     page = call.store.list(where, limit=query.limit, before_seq=before)

@@ -72,6 +72,7 @@ JobTypeName = Annotated[
     Field(json_schema_extra={"anyOf": [{"enum": list(JOB_TYPES)}, {"pattern": f"^{PROGRAM_TYPE}$"}]}),
 ]
 Tag = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain)]
+ErrorCode = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=16)]
 Priority = Annotated[
     int, Field(ge=-100, le=100, description="Higher is claimed first; equal ones in order of arrival.")
@@ -163,13 +164,14 @@ class JobSelection(Body):
         default=None, description="Part of the name, the title or the id; capitals do not matter."
     )
     since: AwareDatetime | None = Field(default=None, description="Created then or later: ISO 8601 with a zone.")
+    error: ErrorCode | None = Field(default=None, description="The code of the failure, such as `out_of_disk`.")
     all: bool = Field(default=False, description="True takes every job; give it instead of a filter.")
 
     @model_validator(mode="after")
     def _selects_something(self) -> Self:
-        filters = [self.status, self.type, self.tag, self.text, self.since]
+        filters = [self.status, self.type, self.tag, self.text, self.since, self.error]
         if self.all == any(one is not None for one in filters):
-            raise ValueError("give at least one of status, type, tag, text and since, or `all`: true alone")
+            raise ValueError("give at least one of status, type, tag, text, since and error, or `all`: true alone")
         return self
 
 
@@ -270,6 +272,7 @@ class JobListQuery(Query):
     since: Annotated[AwareDatetime, BeforeValidator(_dated)] | None = Field(
         default=None, description="Created then or later: ISO 8601 with a zone."
     )
+    error: ErrorCode | None = Field(default=None, description="The code of the failure, such as `out_of_disk`.")
     limit: int = Field(default=50, ge=1, le=200)
     cursor: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="`next_cursor` of the page before."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import cache
 from typing import Any, Literal
 
@@ -87,8 +88,17 @@ class HourView(View):
     ended: dict[Status, int]
 
 
+class AtWorkView(View):
+    """A job that a worker is at."""
+
+    id: str
+    type: str
+    title: str | None = Field(description="Its title, or the name of what it works on.")
+    stage: str | None
+
+
 class WorkerView(View):
-    """A worker process that was heard from in the last ten minutes."""
+    """A worker process that was heard from in the last ten minutes. `running` is its own count."""
 
     id: str
     host: str
@@ -96,6 +106,7 @@ class WorkerView(View):
     types: list[str]
     slots: int
     running: int
+    jobs: list[AtWorkView]
     started_at: str = Time
     seen_at: str = Time
 
@@ -112,6 +123,7 @@ class StatsView(View):
     failure_rate: float | None = Field(description="Part of the jobs that ran and ended badly; null when none ran.")
     wait_ms: PercentilesView | None = Field(description="From creation to first start.")
     run_ms: PercentilesView | None = Field(description="From first start to the end.")
+    mean_run_ms: dict[str, int] = Field(description="How long jobs of a type that completed took, on average.")
     media_s: float = Field(description="Seconds of media finished.")
     by_hour: list[HourView]
     workers: list[WorkerView]
@@ -176,6 +188,7 @@ def stats_view(stats: Stats, hours: int) -> StatsView:
         failure_rate=round(bad / finished, 4) if finished else None,
         wait_ms=_percentiles(tally.wait_log2 for tally in ran),
         run_ms=_percentiles(tally.run_log2 for tally in ran),
+        mean_run_ms=_means(stats.tallies),
         media_s=sum(tally.media_ms for tally in ran) / 1000,
         by_hour=_by_hour(stats.tallies),
         workers=[_worker_view(seen) for seen in stats.workers],
@@ -205,6 +218,16 @@ def _schema(
 ) -> dict[str, Any]:
     """With this deployment's own presets among the choices."""
     return dict(with_choices(model.model_json_schema(mode=mode), presets))
+
+
+def _means(tallies: Iterable[Tally]) -> dict[str, int]:
+    """As the estimate of one job has them: of those that completed."""
+    totals: dict[str, tuple[int, int]] = {}
+    for tally in tallies:
+        if tally.status is Status.COMPLETED:
+            jobs, run_ms = totals.get(tally.type, (0, 0))
+            totals[tally.type] = (jobs + tally.jobs, run_ms + tally.run_ms)
+    return {job_type: run_ms // jobs for job_type, (jobs, run_ms) in totals.items() if jobs}
 
 
 def _percentiles(histograms: Iterable[dict[int, int]]) -> PercentilesView | None:
@@ -244,6 +267,7 @@ def _worker_view(seen: WorkerSeen) -> WorkerView:
         types=list(worker.types),
         slots=worker.slots,
         running=seen.running,
+        jobs=[AtWorkView(**asdict(one)) for one in seen.jobs],
         started_at=iso(seen.started_at),
         seen_at=iso(seen.seen_at),
     )

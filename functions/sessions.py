@@ -14,11 +14,11 @@ from functions.models import Body, NoQuery, Query
 from functions.problems import invalid
 from functions.sources import ready_uploads
 from functions.submit import idempotency_key
-from functions.view import ErrorView, Time, View, iso, job_view
+from functions.view import ChildrenView, ErrorView, Time, View, iso, job_view
 from shared.errors import FieldError, NotFound
 from shared.job import NewJob, new_id
 from shared.programs import Program
-from shared.session import Message, NewSession, Role, Session, SessionStatus
+from shared.session import Message, NewSession, Role, Session, SessionStatus, Turn
 from shared.settings import Settings
 from shared.text import plain, readable
 from shared.types.agent import MAX_ASSETS, MAX_TEXT
@@ -80,6 +80,7 @@ class MessageView(View):
     at: str = Time
     job_id: str = Field(description="The turn it belongs to.")
     assets: list[AttachmentView]
+    parts: int = Field(description="Jobs that its turn has added; GET /api/jobs/{job_id}/children shows them.")
 
 
 class SessionView(View):
@@ -94,6 +95,7 @@ class SessionView(View):
     active_job_id: str | None = Field(description="The turn it is at; cancel that job to stop it.")
     last_job_id: str | None = Field(description="The newest turn, at work or ended.")
     error: ErrorView | None = Field(description="Why its last turn ended badly.")
+    children: ChildrenView | None = Field(description="The jobs that its newest turn has added.")
     preview: list[MessageView] = Field(
         description="The last that the program said, oldest first: up to three messages of up to 500 characters."
     )
@@ -178,6 +180,7 @@ def session_view(session: Session) -> SessionView:
         active_job_id=turn.job_id if turn is not None and status is SessionStatus.PROCESSING else None,
         last_job_id=None if turn is None else turn.job_id,
         error=ErrorView(**turn.error) if turn is not None and turn.error is not None and failed else None,
+        children=None if turn is None or not turn.parts else _parts(turn),
         preview=_message_views(session.preview),
         created_at=iso(session.created_at),
         updated_at=iso(session.updated_at if turn is None else max(session.updated_at, turn.updated_at)),
@@ -194,9 +197,14 @@ def _message_views(messages: Sequence[Message]) -> list[MessageView]:
             at=iso(one.at),
             job_id=one.job_id,
             assets=[AttachmentView(**asset) for asset in one.assets],
+            parts=one.parts,
         )
         for one in messages
     ]
+
+
+def _parts(turn: Turn) -> ChildrenView:
+    return ChildrenView(total=turn.parts, done=turn.parts_done, failed=turn.parts_failed)
 
 
 def _session(call: Call[Any, Any]) -> Session:

@@ -80,4 +80,4 @@ def steering_view(steering: Steering) -> SteeringView:
 
 def _filter(body: JobSelection) -> JobFilter:
     since = None if body.since is None else ms(body.since)
-    return JobFilter(status=body.status, type=body.type, tag=body.tag, text=body.text, since=since)
+    return JobFilter(status=body.status, type=body.type, tag=body.tag, text=body.text, since=since, error=body.error)

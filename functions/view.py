@@ -88,6 +88,7 @@ class JobView(View):
     child_key: str | None
     children: ChildrenView | None
     retry_of: str | None
+    retried_as: str | None = Field(description="The newest job made by running this one again, in reads and lists.")
     session_id: str | None = Field(description="The session whose turn it is.")
     tags: list[str]
     created_at: str = Time
@@ -214,6 +215,7 @@ def job_view(job: Job) -> JobView:
         child_key=job.child_key,
         children=None if job.own_work and not job.children_total else _children(job),
         retry_of=job.retry_of,
+        retried_as=job.retried_as,
         session_id=job.session_id,
         tags=list(job.tags),
         created_at=iso(job.created_at),

@@ -261,6 +261,8 @@ class Job:
     overall: float
     #: Jobs that will be claimed before this one, counted to 100; None when not pending or not asked for.
     ahead: int | None = None
+    #: The newest job that was made by running this one again; None when there is none, or it was not asked for.
+    retried_as: str | None = None
 
     @property
     def terminal(self) -> bool:

@@ -25,7 +25,7 @@ class SessionStatus(StrEnum):
 class Message:
     """Something said in a session. `id` rises over all events; `at` is in milliseconds UTC.
 
-    `assets` are the uploads that came with it: their ids by file name.
+    `assets` are the uploads that came with it: their ids by file name. `parts` counts the jobs that its turn has added.
     """
 
     id: int
@@ -34,11 +34,12 @@ class Message:
     text: str
     at: int
     assets: tuple[dict[str, str], ...] = ()
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The newest job of a session, as far as the session's state depends on it."""
+    """The newest job of a session, as far as the session's state depends on it, and the jobs that it has added."""
 
     job_id: str
     status: Status
@@ -46,6 +47,9 @@ class Turn:
     error: dict[str, Any] | None
     needs_input: bool
     updated_at: int
+    parts: int
+    parts_done: int
+    parts_failed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,13 +59,24 @@ export async function upload(file, onProgress) {
   // File names hold spaces and signs of many kinds; the API takes those that print.
   const name = file.name.replace(/\p{Z}/gu, " ").replace(/\p{C}/gu, "");
   const content_type = file.type.split(";")[0].trim() || "application/octet-stream";
-  const { asset, upload: target, parts } = await call("POST", "/api/uploads", { filename: name, content_type, size_bytes: file.size });
+  const key = `spool.upload.${file.size}.${file.lastModified}.${name}`;
+  const { asset, upload: target, parts } = (await begun(key)) ?? (await call("POST", "/api/uploads", { filename: name, content_type, size_bytes: file.size }));
   if (!parts) await send(target, file, (sent) => onProgress(sent, file.size));
   else {
+    localStorage.setItem(key, asset);
     await sendParts(asset, parts, file, onProgress);
     await call("POST", `/api/uploads/${asset}/complete`, {});
+    localStorage.removeItem(key);
   }
   return asset;
+}
+
+/** The same file was begun here before, and the page or the machine went away: only what is missing is sent. */
+async function begun(key) {
+  const asset = localStorage.getItem(key);
+  const found = asset && (await call("GET", `/api/uploads/${encodeURIComponent(asset)}`).catch((error) => (error.status ? null : Promise.reject(error))));
+  if (!found) localStorage.removeItem(key);
+  return found;
 }
 
 /** Large files go in parts, four at a time; what broke is asked for and sent again, a few times. */

@@ -6,8 +6,12 @@ import { html, nothing } from "./vendor/lit-html/lit-html.js";
 /** Ask; `then()` runs when the answer is `confirm`. */
 export const ask = (title, body, confirm, then) => update({ dialog: { title, body, confirm, then } });
 
-/** Show `body`, a function that draws it anew each time. */
-export const show = (title, body) => update({ dialog: { title, body } });
+/** Show `body`, a function that draws it anew each time. Returns the dialog, whose `load`, if it gets one, keeps it true. */
+export function show(title, body) {
+  const dialog = { title, body };
+  update({ dialog });
+  return dialog;
+}
 
 export const closeDialog = () => update({ dialog: null });
 

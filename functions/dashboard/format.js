@@ -1,6 +1,6 @@
 // Values as people read them.
 
-import { now } from "./state.js";
+import { now, state } from "./state.js";
 
 export const BAD = new Set(["failed", "dead_letter", "cancelled"]);
 export const TERMINAL = new Set([...BAD, "completed"]);
@@ -53,6 +53,13 @@ export const since = (iso) => now() - Date.parse(iso);
 /** From one time to another in ms, until now when that has not come; null when it has not begun. */
 export const between = (from, to) => (from ? (to ? Date.parse(to) : now()) - Date.parse(from) : null);
 
+/** The same request on a command line. Where one has to log in it needs a key, which this page does not know. */
+export function curl(request) {
+  const key = state.me?.login_ends_at ? ' -H "authorization: Bearer $SPOOL_API_TOKEN"' : "";
+  const body = JSON.stringify(request).replaceAll("'", "'\\''");
+  return `curl -s ${location.origin}/api/jobs${key} -H 'content-type: application/json' -d '${body}'`;
+}
+
 /** What the job is doing, or came to, in a few words. */
 export function standing(job) {
   if (job.cancelling) return "Stopping";
@@ -74,6 +81,20 @@ function place({ position, position_at_least: beyond }) {
   if (position === 1) return "Next in line";
   return position ? `Number ${position} in line` : beyond ? `More than ${beyond - 1} are ahead` : "In line";
 }
+
+/** When a job in line will be done: as its page says, else as far as place, free hands and the usual length tell. */
+export function waitText({ status, type, position, eta_s: eta }) {
+  if (status !== "pending") return "";
+  const { workers = [], mean_run_ms: means = {}, steering = [] } = state.stats ?? {};
+  const slots = workers.filter((worker) => !silent(worker)).reduce((sum, worker) => sum + worker.slots, 0);
+  if (steering.some((one) => one.type === type && one.paused_at)) return `${words(type)} is paused`;
+  const told = eta ?? (position && slots && means[type] ? Math.ceil(position / slots) * means[type] / 1000 : null);
+  return told === null ? "" : `done in about ${span(1000 * Math.max(1, told))}`;
+}
+
+/** A worker beats every 30 s when it has nothing to do. */
+const SILENT_MS = 90_000;
+export const silent = (worker) => since(worker.seen_at) > SILENT_MS;
 
 function finished(job) {
   const [before, after] = [job.result?.before, Object.values(job.result?.after ?? {})[0]].map((facts) => facts?.integrated_lufs);

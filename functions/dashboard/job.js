@@ -1,18 +1,18 @@
 // The page of one job: what it is doing, what it made, and what it said.
 
 import { call, history } from "./api.js";
-import { BAD, TERMINAL, notBehind, number, title, words } from "./format.js";
+import { BAD, TERMINAL, curl, notBehind, number, title, words } from "./format.js";
+import { graph, phases } from "./family.js";
 import { may } from "./login.js";
 import { lifeCard, noteSpeed } from "./life.js";
 import { askFor } from "./list.js";
 import { listenCard, tracks } from "./listen.js";
 import { addLines, logCard } from "./log.js";
-import { actions, bar, dot, failure, jobTable, section, skeleton } from "./parts.js";
+import { saidCard } from "./said.js";
+import { actions, dot, failure, section, skeleton } from "./parts.js";
 import { copy, state, update } from "./state.js";
 import { keyed } from "./vendor/lit-html/directives/keyed.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
-
-const PHASES = ["pre", "core", "post"];
 
 /** Read the job, its new lines, its children, and its outputs once they are there. Raises `ApiError`. */
 export async function loadJob(id) {
@@ -59,24 +59,27 @@ export function jobPage(then) {
     <div class="heading"><h1 tabindex="-1">${dot(job.cancelling ? "retrying" : job.status)} ${title(job)}</h1><div class="buttons">${tools(job)}${actions(job, then)}</div></div>
     <p class="quiet">${words(job.status)} · ${job.type} · <button class="inline" title="Copy the id" @click=${() => copy(job.id, "The id")}><code>${job.id}</code></button>${
       job.tags.map((tag) => html` · <a href="#/?tag=${encodeURIComponent(tag)}">${tag}</a>`)}${
-      job.retry_of ? html` · <a href="#/jobs/${job.retry_of}">the try before</a>` : nothing}</p>
+      job.retry_of ? html` · <a href="#/jobs/${job.retry_of}">the try before</a>` : nothing}${
+      job.retried_as ? html` · <a href="#/jobs/${job.retried_as}">run again as</a>` : nothing}${
+      job.session_id ? html` · <a href="#/sessions/${job.session_id}">its session</a>` : nothing}</p>
     ${error ? failure(error) : nothing}
-    ${keyed(job.id, [errorCard(job), lifeCard(job), partsCard(then), listenCard(), loudnessCard(job), findingsCard(job), logCard(), detailsCard(job)])}
+    ${keyed(job.id, [errorCard(job), lifeCard(job), cards(job, then), logCard(), detailsCard(job)])}
   </main>`;
+}
+
+/** Once there is a result it comes first; until then what is being done. */
+function cards(job, then) {
+  const [work, made] = [[saidCard(job), partsCard(then)], [listenCard(), loudnessCard(job), findingsCard(job)]];
+  return job.status === "completed" ? [made, work] : [work, made];
 }
 
 const back = (parent) => html`<p class="back"><a href="#/">← All jobs</a>${
   parent ? html`<a href="#/jobs/${parent}">↑ The job it is part of</a>` : nothing}</p>`;
 
 const tools = (job) => html`
-  <button class="quiet" @click=${() => copy(curl(job), "The curl command")}>Copy as curl</button>
+  <button class="quiet" @click=${() => copy(curl({ type: job.type, params: job.params }), "The curl command")}>Copy as curl</button>
   ${TERMINAL.has(job.status) && may("admin") ? html`<button class="quiet" @click=${() => askFor("delete", [job], () => location.assign("#/"))}>Delete</button>` : nothing}
   ${TERMINAL.has(job.status) && may("write") ? html`<a class="button" href="#/new?from=${job.id}">${BAD.has(job.status) ? "Retry with changes" : "Again, with changes"}</a>` : nothing}`;
-
-function curl({ type, params }) {
-  const body = JSON.stringify({ type, params }).replaceAll("'", "'\\''");
-  return `curl -s ${location.origin}/api/jobs -H 'content-type: application/json' -d '${body}'`;
-}
 
 /** Whose fault it is, and what to do, by the first word of the error's code. */
 const CAUSES = {
@@ -129,16 +132,10 @@ function findingsCard({ result }) {
   return section("What to do", said.length ? said : html`<p class="quiet">Nothing stands out.</p>`);
 }
 
-/** A part by the name that its parent gave it; a bare number is none. */
-const part = (job) => (/\D/.test(job.child_key ?? "") ? job.child_key : title(job));
-
 /** Its parts: a small picture of what comes after what, then each phase as a list. */
 function partsCard(then) {
-  const phases = PHASES.map((phase) => [phase, state.job.children.filter((child) => child.phase === phase)]).filter(([, jobs]) => jobs.length);
-  if (!phases.length) return nothing;
-  return [section("Parts", html`<ol class="graph">${phases.map(([phase, jobs]) => html`<li><b>${words(phase)}</b><ul>
-      ${jobs.map((job) => html`<li class=${job.status}><a href="#/jobs/${job.id}">${dot(job.status)}<span>${part(job)}</span></a>${bar(job)}</li>`)}</ul></li>`)}</ol>`),
-    phases.map(([phase, jobs]) => html`<section aria-label="Parts: ${phase}"><h2>${words(phase)} <small>${jobs.length}</small></h2>${jobTable(jobs, then)}</section>`)];
+  const { children } = state.job;
+  return children.length ? [section("Parts", graph(children)), phases(children, then)] : nothing;
 }
 
 const detailsCard = (job) => section("Parameters", html`<pre tabindex="0">${JSON.stringify(job.params, null, 2)}</pre>

@@ -1,6 +1,6 @@
 // The life of a job: what it waited for, what each attempt did, how long each stage took, and how fast it is now.
 
-import { BAD, between, bytes, duration, number, progressText, since, span, standing, words } from "./format.js";
+import { BAD, between, bytes, duration, number, progressText, since, span, standing, waitText, words } from "./format.js";
 import { bar } from "./parts.js";
 import { now, state } from "./state.js";
 import { html, nothing, svg } from "./vendor/lit-html/lit-html.js";
@@ -21,11 +21,11 @@ export function lifeCard(job) {
     Waited: duration(between(job.created_at, job.started_at ?? job.completed_at)),
     Ran: ran === null ? "–" : duration(ran),
     Attempt: job.attempt || "–",
-    Priority: job.priority,
+    ...(job.priority ? { Priority: job.priority } : {}),
   };
   return html`<section class="card life" aria-label="Progress">
-    <div class="heading"><strong>${BAD.has(job.status) ? words(job.status) : standing(job)}</strong>
-      <span class="quiet figures">${job.status === "running" ? [progressText(job), speed(job)].filter(Boolean).join(" · ") : waitText(job)}</span></div>
+    <div class="heading"><strong>${BAD.has(job.status) ? words(job.status) : job.status === "completed" ? "Done" : standing(job)}</strong>
+      <span class="quiet figures">${job.status === "running" ? [progressText(job), speed(job)].filter(Boolean).join(" · ") : job.status === "completed" && standing(job) !== "Done" ? standing(job) : waitText(job)}</span></div>
     ${bar(job)}
     <ol class="stages">${state.types?.[job.type]?.stages.map((name, index) => html`
       <li class=${index === moving ? "moving" : spent.has(index) ? "reached" : ""} aria-current=${index === moving ? "step" : nothing}>
@@ -34,8 +34,6 @@ export function lifeCard(job) {
     <dl class="facts">${Object.entries(facts).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
   </section>`;
 }
-
-const waitText = (job) => (job.status === "pending" && job.eta_s !== null ? `done in about ${span(1000 * job.eta_s)}` : "");
 
 /** Its life in pieces, oldest first: `{name, look, from, to, attempt, stage}`, times in ms, the stage by its number. */
 function life(job) {

@@ -10,7 +10,7 @@ import { now, state, tell, update } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 
 const PAGE = 25;
-const ALWAYS = ["running", "pending", "completed", "failed"];
+const ALWAYS = ["running", "pending", "completed", "failed", "dead_letter"];
 const WAITS = new Set(["pending", "scheduled", "waiting", "retrying", "waiting_children"]);
 /** The first view counts jobs that wait this far, and reads each; the rest is counted once it stands. */
 const GLANCE = 100;
@@ -18,6 +18,11 @@ const COUNTED = 1000;
 const RECOUNT_MS = 15_000;
 /** How many that ended badly are grouped by their error. */
 const GROUPED = 200;
+/** What the two ways to end badly mean, for whoever meets them for the first time. */
+const TOLD = {
+  failed: "Ended by an error that no second try would mend, such as a broken file. Mend the cause, then retry.",
+  dead_letter: "Tried as often as they may be, and failed each time. Mend the cause, then retry.",
+};
 const SPANS = { "": "Any time", 3600: "Last hour", 86400: "Last 24 h", 604800: "Last 7 days" };
 const FILTERS = ["type", "tag", "text", "within", "parts"];
 
@@ -42,10 +47,10 @@ export async function loadStats() {
 export async function loadList(query) {
   const wanted = new URLSearchParams({ limit: PAGE });
   for (const name of ["status", "type", "tag", "text", "cursor"]) if (query.get(name)) wanted.set(name, query.get(name));
-  if (query.get("within")) wanted.set("since", new Date(Date.now() + state.skew - 1000 * query.get("within")).toISOString());
+  if (query.get("within")) wanted.set("since", sinceOf(query));
   if (!query.has("parts") && !query.has("status")) wanted.set("parent_id", "none");
   try {
-    const [{ items, next_cursor: next }, groups] = await Promise.all([call("GET", `/api/jobs?${wanted}`), loadGroups(query.get("status"))]);
+    const [{ items, next_cursor: next }, groups] = await Promise.all([call("GET", `/api/jobs?${wanted}`), loadGroups(wanted)]);
     if (state.route.query === query) update({ list: { items: notBehind(items, state.list.items), next, error: "" }, groups });
   } catch (error) {
     if (error.status) update({ list: { ...state.list, error: error.message } }); // that nobody answers is said above
@@ -53,15 +58,18 @@ export async function loadList(query) {
   }
 }
 
-async function loadGroups(status) {
-  if (!["failed", "dead_letter"].includes(status)) return [];
-  const { items } = await call("GET", `/api/jobs?status=${status}&limit=${GROUPED}`);
+const sinceOf = (query) => new Date(Date.now() + state.skew - 1000 * query.get("within")).toISOString();
+
+/** What was run again is no longer anybody's task. */
+async function loadGroups(wanted) {
+  if (!(wanted.get("status") in TOLD)) return { all: [], beyond: false };
+  const asked = new URLSearchParams(wanted);
+  asked.delete("cursor");
+  asked.set("limit", GROUPED);
+  const { items, next_cursor: beyond } = await call("GET", `/api/jobs?${asked}`);
   const groups = new Map();
-  for (const job of items) {
-    const code = job.error?.code ?? "unknown";
-    groups.set(code, [...(groups.get(code) ?? []), job]);
-  }
-  return [...groups].sort(([, one], [, other]) => other.length - one.length);
+  for (const job of items.filter((one) => one.error && !one.retried_as)) groups.set(job.error.code, [...(groups.get(job.error.code) ?? []), job]);
+  return { all: [...groups].sort(([, one], [, other]) => other.length - one.length), beyond: Boolean(beyond) };
 }
 
 // --- What is drawn
@@ -70,7 +78,7 @@ export function listPage(refresh) {
   const [{ items, next, error }, { query }] = [state.list, state.route];
   return html`<main>
     <div class="heading"><h1 tabindex="-1">Jobs</h1>${may("write") ? html`<a class="button primary" href="#/new">New job</a>` : nothing}</div>
-    ${overview()}
+    ${overview(refresh)}
     ${tabs(query)}
     ${filters(query)}
     ${error ? failure(error) : nothing}
@@ -93,7 +101,7 @@ function tabs(query) {
   return html`<nav class="tabs" aria-label="Jobs by state">
     ${tab(null, "All", "Newest first")}
     ${names.map((name) => tab(name, html`${dot(name)}${words(name)} <b>${countOf(name, counts[name])}</b>`,
-      TERMINAL.has(name) ? "Ended in the last 24 hours" : "Now"))}
+      TOLD[name] ?? (TERMINAL.has(name) ? "Ended in the last 24 hours" : "Now")))}
     <small>ended: last 24 h</small></nav>`;
 }
 
@@ -149,18 +157,51 @@ function bulkBar(refresh) {
   const jobs = (state.list.items ?? []).filter((job) => state.selected.has(job.id));
   if (!jobs.length) return nothing;
   const all = jobs.length === state.list.items.length;
-  const by = { cancel: jobs.filter((job) => verbFor(job) === "cancel"), retry: jobs.filter((job) => BAD.has(job.status)), delete: may("admin") ? jobs.filter((job) => TERMINAL.has(job.status)) : [] };
+  const by = { cancel: jobs.filter((job) => verbFor(job) === "cancel"), retry: jobs.filter((job) => BAD.has(job.status) && !job.retried_as), delete: may("admin") ? jobs.filter((job) => TERMINAL.has(job.status)) : [] };
   return html`<div class="bulk" role="toolbar" aria-label="What to do with the selected jobs"><strong>${jobs.length} selected</strong>
     ${Object.entries(by).map(([verb, fitting]) => (fitting.length ? html`<button @click=${() => askFor(verb, fitting, refresh)}>${words(verb)} ${fitting.length}</button>` : nothing))}
     ${all ? nothing : html`<button class="quiet" @click=${() => update({ selected: new Set(state.list.items.map((job) => job.id)) })}>Select all ${state.list.items.length}</button>`}
     <button class="quiet" @click=${() => update({ selected: new Set() })}>Clear</button></div>`;
 }
 
-const errorGroups = (refresh) => (!state.groups.length ? nothing : html`<section class="card groups" aria-label="By error">
-  <h2>By error <small>of the newest ${GROUPED}</small></h2>
-  <ul>${state.groups.map(([code, jobs]) => html`<li><b>${jobs.length}</b><span><code>${code}</code><small>${jobs[0].error?.message}</small></span>
-    ${may("write") ? html`<button @click=${() => askFor("retry", jobs, refresh)}>Retry ${jobs.length}</button>` : nothing}
-    ${may("admin") ? html`<button class="quiet" @click=${() => askFor("delete", jobs, refresh)}>Delete ${jobs.length}</button>` : nothing}</li>`)}</ul></section>`);
+function errorGroups(refresh) {
+  const { all, beyond } = state.groups;
+  const status = state.route.query.get("status");
+  if (!all.length) return nothing;
+  return html`<section class="card groups" aria-label="By error">
+    <h2>By error <small>${beyond ? `of the newest ${GROUPED}` : ""}</small></h2><p class="quiet">${TOLD[status]}</p>
+    <ul>${all.map(([code, jobs]) => html`<li><b>${jobs.length}</b><span><code>${code}</code><small>${jobs[0].error.message}</small></span>
+      ${may("write") ? html`<button @click=${() => askForAll(code, jobs, refresh)}>Retry ${beyond ? "all" : jobs.length}</button>` : nothing}
+      ${may("admin") ? html`<button class="quiet" @click=${() => askFor("delete", jobs, refresh)}>Delete ${jobs.length}</button>` : nothing}</li>`)}</ul></section>`;
+}
+
+/** Every job that ended by one error, however many: the server takes them by filter, each once. */
+function askForAll(code, jobs, refresh) {
+  const { query } = state.route;
+  const body = { status: query.get("status"), error: code };
+  for (const name of ["type", "tag", "text"]) if (query.get(name)) body[name] = query.get(name);
+  if (query.get("within")) body.since = sinceOf(query);
+  const what = jobs.length === 1 ? title(jobs[0]) : `${jobs.length} jobs`;
+  const [question, sentence] = state.groups.beyond
+    ? [`Retry all jobs that ended with ${code}?`, `They are ${jobs.length} of the newest ${GROUPED}, and the older ones too. Each begins again as a new job.`]
+    : [`Retry ${what}?`, "Each begins again as a new job."];
+  ask(question, sentence, state.groups.beyond ? "Retry all" : `Retry ${what}`, () => retryAll(body, refresh));
+}
+
+async function retryAll(body, refresh) {
+  let [retried, cursor] = [0, null];
+  try {
+    do {
+      const done = await call("POST", "/api/jobs/retry", { ...body, ...(cursor ? { cursor } : {}) }, { patient: true });
+      retried += done.retried;
+      cursor = done.next_cursor;
+      tell(`Retry: ${retried} in the queue again${cursor ? ", going on" : ""}.`);
+    } while (cursor);
+  } catch (error) {
+    tell(`${retried ? `${retried} are in the queue again. ` : ""}${error.message}`);
+  }
+  refresh();
+}
 
 const WORDS = {
   cancel: ["Cancel", "What they have done so far is lost."],

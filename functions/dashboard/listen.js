@@ -39,7 +39,7 @@ export function listenCard() {
     <ul class="outputs">${outputs.map((output) => html`<li>
       <strong>${output.name}</strong><small>${output.content_type} · ${bytes(output.size_bytes)}</small>
       ${isPage(output) ? html`<a href=${output.url} target="_blank" rel="noopener">Open<span class="hidden"> ${output.name}</span></a>` : nothing}
-      <a href=${output.url} download>Download<span class="hidden"> ${output.name}</span></a></li>`)}</ul>`);
+      <a class=${playable(output) ? "button" : ""} href=${output.url} download>Download<span class="hidden"> ${output.name}</span></a></li>`)}</ul>`);
 }
 
 const playerOf = (name) => document.querySelector(`.player[data-name="${CSS.escape(name ?? "")}"]`);

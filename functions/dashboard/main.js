@@ -67,7 +67,7 @@ async function load() {
   try {
     await loadMe();
     if (!may("read")) return lock();
-    await Promise.all([loadTypes(), ...LOADS[state.route.page](state.route)]);
+    await Promise.all([loadTypes(), ...LOADS[state.route.page](state.route), state.dialog?.load?.()]);
     update({ asOf: now() });
     return "ok";
   } catch (error) {
@@ -89,7 +89,7 @@ const PAGES = {
   list: () => listPage(refresh),
   job: () => jobPage((job) => (job.id === state.route.id ? refresh() : open(job))),
   new: () => newPage(open),
-  sessions: () => sessionsPage(),
+  sessions: () => sessionsPage(refresh),
   session: () => sessionPage(refresh),
   beginning: () => beginningPage(openSession),
 };
@@ -142,6 +142,7 @@ function onEvent(line) {
 function concerns(line) {
   if (state.route.page.startsWith("session")) return line.kind === "state" || line.kind === "message";
   if (line.kind !== "state") return false;
+  if (state.dialog?.load) return true;
   const view = state.route.page === "job" ? state.job?.view : null;
   if (!view || line.job_id === view.id) return true;
   return !TERMINAL.has(view.status) && (view.status !== "running" || view.children?.total > 0);
@@ -149,7 +150,8 @@ function concerns(line) {
 
 function onJob(changes) {
   if (state.paused) return;
-  const shown = [...(state.list.items ?? []), ...(state.job?.children ?? []), state.job?.view];
+  const hands = (state.stats?.workers ?? []).flatMap((worker) => worker.jobs);
+  const shown = [...(state.list.items ?? []), ...(state.job?.children ?? []), ...(state.dialog?.jobs ?? []), ...hands, state.job?.view];
   for (const job of shown) if (job?.id === changes.id) Object.assign(job, changes);
   if (state.job?.view?.id === changes.id) noteSpeed(state.job, state.job.view);
   update({ asOf: now() });

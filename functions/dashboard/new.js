@@ -2,7 +2,7 @@
 
 import { call, upload } from "./api.js";
 import { create } from "./create.js";
-import { bytes, words } from "./format.js";
+import { bytes, curl, words } from "./format.js";
 import { changed, fields } from "./form.js";
 import { may } from "./login.js";
 import { failure, skeleton } from "./parts.js";
@@ -23,11 +23,6 @@ export async function loadDraft(query) {
 function request({ type, params, extra }) {
   const { priority, tags, run_at: at } = extra;
   return { type, params, ...(priority ? { priority } : {}), ...(tags?.length ? { tags } : {}), ...(at ? { run_at: new Date(at).toISOString() } : {}) };
-}
-
-function curl(draft) {
-  const body = JSON.stringify(request(draft)).replaceAll("'", "'\\''");
-  return `curl -s ${location.origin}/api/jobs -H 'content-type: application/json' -d '${body}'`;
 }
 
 function change(changes) {
@@ -64,7 +59,7 @@ export function newPage(open) {
           <textarea rows="18" spellcheck="false" .value=${draft.json} @input=${(event) => change({ json: event.target.value, general: "" })}></textarea></label>`}
       ${draft.general ? html`<div class="wide">${failure(draft.general)}</div>` : nothing}
       <div class="buttons wide"><button class="primary" ?disabled=${draft.busy || Object.keys(draft.sending).length}>${draft.busy ? "Starting" : "Start"}</button>
-        <button type="button" @click=${() => copy(curl(draft), "The curl command")}>Copy as curl</button></div>
+        <button type="button" @click=${() => copy(curl(request(draft)), "The curl command")}>Copy as curl</button></div>
     </form></main>`;
 }
 

@@ -1,16 +1,15 @@
 // The queue in five seconds: is anything waiting, failing, slow, or not worked on?
 
-import { duration, number, span, words } from "./format.js";
+import { duration, number, silent, since, span, title, words } from "./format.js";
+import { steering } from "./steer.js";
 import { now, state } from "./state.js";
 import { html, nothing, svg } from "./vendor/lit-html/lit-html.js";
 
 const HOURS = 24;
 const HOUR_MS = 3_600_000;
-/** A worker beats every 30 s when it has nothing to do. */
-const SILENT_MS = 90_000;
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
-export function overview() {
+export function overview(refresh) {
   const { stats } = state;
   if (!stats) return html`<div class="overview skeleton" role="status" aria-label="Loading"><span></span><span></span></div>`;
   const late = stats.oldest_waiting_s > 300;
@@ -18,12 +17,18 @@ export function overview() {
     <dl class="tiles">
       ${tile("Oldest in line", stats.oldest_waiting_s === null ? "–" : span(1000 * stats.oldest_waiting_s), late ? "warn" : "", stats.oldest_waiting_s === null ? "nobody waits" : "first in, first out")}
       ${tile("Done", number(stats.completed_per_hour * stats.hours, 0), "", "last 24 h")}
-      ${tile("Failure rate", stats.failure_rate === null ? "–" : `${number(100 * stats.failure_rate)} %`, stats.failure_rate > 0.1 ? "warn" : "", "last 24 h")}
+      ${tile("Failure rate", stats.failure_rate === null ? "–" : `${number(100 * stats.failure_rate)} %`, stats.failure_rate > 0.1 ? "warn" : "", endedBadly(stats.states))}
       ${percentiles("Wait", stats.wait_ms)}
       ${percentiles("Run", stats.run_ms)}
     </dl>
-    <div class="halves">${chart(stats.by_hour)}${workers(stats.workers)}</div>
+    <div class="halves">${chart(stats.by_hour)}${workers(stats.workers, refresh)}</div>
   </section>`;
+}
+
+/** Where to look when something fails, one click away. */
+function endedBadly({ failed = 0, dead_letter: dead = 0 }) {
+  const links = [[failed, "failed", "failed"], [dead, "dead_letter", dead === 1 ? "dead letter" : "dead letters"]].filter(([count]) => count);
+  return links.length ? links.map(([count, status, name], index) => html`${index ? ", " : ""}<a href="#/?status=${status}">${count} ${name}</a>`) : "last 24 h";
 }
 
 const tile = (name, value, look, note) => html`<div class=${look}><dt>${name}</dt><dd>${value}</dd><dd class="note">${note}</dd></div>`;
@@ -61,13 +66,17 @@ function column({ at, done, bad, cancelled }, index, most) {
   return svg`<g><title>${told}</title><rect class="hit" x=${10 * index} y="0" width="10" height="64"></rect>${pieces}</g>`;
 }
 
-function workers(seen) {
-  const silent = (worker) => now() - Date.parse(worker.seen_at) > SILENT_MS;
+function workers(seen, refresh) {
+  const look = (worker) => (silent(worker) ? "failed" : worker.jobs.length ? "running" : "completed");
+  const types = ({ types: names }) => (names.length > 3 ? `${names.length} kinds of jobs` : names.map(words).join(", "));
   return html`<div class="workers"><h2>Workers <small>${seen.length ? `${seen.filter((worker) => !silent(worker)).length} alive` : nothing}</small></h2>
     ${seen.length ? html`<ul>${seen.map((worker) => html`<li class=${silent(worker) ? "silent" : ""}>
-      <span class="dot ${silent(worker) ? "failed" : worker.running ? "running" : "completed"}" aria-hidden="true"></span>
+      <span class="dot ${look(worker)}" aria-hidden="true"></span>
       <strong>${worker.host} <small>${worker.id.slice(-6)}</small></strong>
-      <span>${silent(worker) ? "silent" : worker.running ? `runs ${worker.running} of ${worker.slots}` : "idle"}</span>
-      <small>heard ${span(now() - Date.parse(worker.seen_at))} ago · ${worker.types.map(words).join(", ")} · ${worker.version}</small></li>`)}</ul>`
-    : html`<p class="bad">No worker is running, so nothing moves. Start one with <code>spool worker</code>.</p>`}</div>`;
+      <span>${silent(worker) ? "silent" : worker.jobs.length ? `${worker.jobs.length} of ${worker.slots}` : "idle"}</span>
+      ${worker.jobs.length ? html`<ul class="hands" aria-label="What it runs">${worker.jobs.map((job) => html`<li><a href="#/jobs/${job.id}">${title({ ...job, params: {}, name: job.title })}</a>
+        <small>${job.stage ? words(job.stage) : "Starting"}</small></li>`)}</ul>` : nothing}
+      <small title=${worker.types.map(words).join(", ")}>heard ${span(since(worker.seen_at))} ago · ${types(worker)} · ${worker.version}</small></li>`)}</ul>`
+    : html`<p class="bad">No worker is running, so nothing moves. Start one with <code>spool worker</code>.</p>`}
+    ${steering(refresh)}</div>`;
 }

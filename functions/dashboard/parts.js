@@ -1,10 +1,10 @@
 // Pieces that more than one page shows.
 
 import { call, make } from "./api.js";
-import { show } from "./dialog.js";
-import { BAD, TERMINAL, between, duration, moment, progressText, since, span, standing, title, words } from "./format.js";
+import { partsButton } from "./family.js";
+import { BAD, TERMINAL, between, duration, moment, progressText, since, span, standing, title, waitText, words } from "./format.js";
 import { may, whoAmI } from "./login.js";
-import { state, tell, update } from "./state.js";
+import { state, tell } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 
@@ -34,7 +34,7 @@ export const verbFor = (job) => (!may("write") ? null : BAD.has(job.status) ? "r
 /** Cancel or retry, whichever makes sense; `then` receives the job that came of it. */
 export function actions(job, then) {
   const verb = verbFor(job);
-  return !verb ? nothing : html`<button class=${verb === "cancel" ? "quiet" : ""} aria-label="${words(verb)} ${title(job)}"
+  return !verb ? nothing : html`<button type="button" class=${verb === "cancel" ? "quiet" : ""} aria-label="${words(verb)} ${title(job)}"
     @click=${(event) => act(event.currentTarget, job, verb, then)}>${words(verb)}</button>`;
 }
 
@@ -70,33 +70,23 @@ function jobRow(job, then, onTick) {
     <td class="standing">
       <div><span class=${["failed", "dead_letter"].includes(job.status) ? "bad" : ""} title=${standing(job)}>${standing(job)}</span>
         ${moving ? html`<small>${progressText(job)}</small>` : nothing}
-        ${job.children?.total ? html`<button class="inline" @click=${() => showParts(job, then)}>Show ${job.children.total} parts</button>` : nothing}</div>${bar(job)}</td>
+        ${job.status === "pending" ? html`<small>${waitText(job)}</small>` : nothing}
+        ${partsButton({ ...job, name: title(job) }, then)}</div>${bar(job)}</td>
     <td class="figure" data-label="Age"><time datetime=${job.created_at} title=${moment(job.created_at)}>${span(since(job.created_at))}</time></td>
     <td class="figure" data-label="Ran">${ran === null ? "–" : duration(ran)}</td>
     <td class="figure" data-label="Attempt">${job.attempt || "–"}</td>
-    <td class="steps">${actions(job, then)}</td>
+    <td class="steps">${job.retried_as ? html`<a href="#/jobs/${job.retried_as}">Run again</a>` : actions(job, then)}</td>
   </tr>`;
-}
-
-/** The children of a row, over the list. */
-async function showParts(job, then) {
-  let jobs = null;
-  show(title(job), () => (jobs ? jobTable(jobs, then) : skeleton(3)));
-  try {
-    jobs = (await call("GET", `/api/jobs/${job.id}/children`)).items;
-  } catch (error) {
-    tell(error.message);
-  }
-  update();
 }
 
 const LINKS = {
   connecting: "Connecting", live: "Live", polling: "Updates every 2 s", unreachable: "Not connected", locked: "Login needed",
 };
+const ICON = new URL("icon.svg", import.meta.url).pathname;
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hourCycle: "h23" });
 
 export const header = (pause) => html`<header class="top">
-  <a class="brand" href="/"><img src="/dashboard/icon.svg" alt="" width="26" height="26"><span>Spool</span></a>
+  <a class="brand" href="/"><img src=${ICON} alt="" width="26" height="26"><span>Spool</span></a>
   <nav aria-label="Pages"><a href="/dashboard#/" aria-current=${state.route.page === "list" ? "page" : nothing}>Jobs</a>${may("write") ? html`<a href="/dashboard#/new"
     aria-current=${state.route.page === "new" ? "page" : nothing}>New job</a>` : nothing}${Object.values(state.types ?? {}).some(({ kind }) => kind === "agent") ? html`<a href="/dashboard#/sessions"
     aria-current=${/^(session|beginning)/.test(state.route.page) ? "page" : nothing}>Sessions</a>` : nothing}<a class="aside" href="/docs">API</a></nav>

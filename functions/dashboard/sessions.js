@@ -4,6 +4,7 @@ import { call, make, upload } from "./api.js";
 import { bytes, moment, since, span, words } from "./format.js";
 import { changed, fields } from "./form.js";
 import { may } from "./login.js";
+import { partsButton } from "./family.js";
 import { failure, skeleton } from "./parts.js";
 import { state, tell, update } from "./state.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
@@ -59,22 +60,25 @@ async function loadEarlier(shown) {
 
 const badge = ({ status, cancelling }) => html`<span class="stand ${status}"><span class="dot" aria-hidden="true"></span>${cancelling ? "Stopping" : STANDS[status]}</span>`;
 
-export function sessionsPage() {
+export function sessionsPage(refresh) {
   const { items, next } = state.sessions;
   return html`<main>
     <div class="heading"><h1 tabindex="-1">Sessions</h1>${may("write") && agents().length ? html`<a class="button primary" href="#/sessions/new">New session</a>` : nothing}</div>
-    ${items === null ? skeleton(6) : items.length ? html`<ul class="sessions">${repeat(items, (one) => one.id, card)}</ul>` : html`<div class="card empty">
+    ${items === null ? skeleton(6) : items.length ? html`<ul class="sessions">${repeat(items, (one) => one.id, (one) => card(one, refresh))}</ul>` : html`<div class="card empty">
       <p><strong>No sessions yet.</strong></p><p>${agents().length ? "Begin one, and the agent answers here." : html`No agent is registered; <code>SPOOL_PROGRAMS</code> names the file that does.`}</p></div>`}
     <nav class="pages" aria-label="Older and newer sessions">${state.route.query.has("cursor") ? html`<a href="#/sessions">← Newest</a>` : html`<span></span>`}
       ${next ? html`<a href="#/sessions?cursor=${encodeURIComponent(next)}">Older →</a>` : nothing}</nav>
   </main>`;
 }
 
-const card = (session) => html`<li class="card session ${session.status}" data-id=${session.id}>
+const card = (session, refresh) => html`<li class="card session ${session.status}" data-id=${session.id}>
   <div class="heading"><h2><a href="#/sessions/${session.id}">${titleOf(session)}</a></h2>${badge(session)}</div>
   <div class="preview follow" tabindex="0" role="group" aria-label="What ${titleOf(session)} said last">${
     session.error ? html`<p class="bad">${session.error.message}</p>` : session.preview.length ? session.preview.map(({ text }) => html`<p>${text}</p>`) : html`<p class="quiet">Nothing was said yet.</p>`}</div>
-  <p class="quiet"><small>${session.program} · <time datetime=${session.updated_at} title=${moment(session.updated_at)}>${span(since(session.updated_at))} ago</time></small></p></li>`;
+  <p class="quiet"><small>${parts(session, refresh)}${session.program} · <time datetime=${session.updated_at} title=${moment(session.updated_at)}>${span(since(session.updated_at))} ago</time></small></p></li>`;
+
+/** What its newest turn has made others do. */
+const parts = (session, refresh) => (session.children ? html`${partsButton({ id: session.last_job_id, name: titleOf(session), children: session.children }, refresh)}, ${session.children.done} done · ` : nothing);
 
 // --- One session
 
@@ -91,7 +95,7 @@ export function sessionPage(refresh) {
     ${shown.error ? failure(shown.error) : nothing}
     <section class="card said follow" tabindex="0" role="log" aria-label="What was said">
       ${shown.more ? html`<p class="more"><button class="quiet" @click=${() => loadEarlier(shown)}>Earlier messages</button></p>` : nothing}
-      ${messages.length ? html`<ol>${repeat(messages, (one) => one.id, message)}</ol>` : html`<p class="quiet">Nothing was said yet.</p>`}
+      ${messages.length ? html`<ol>${repeat(messages, (one) => one.id, (one, index) => message(one, messages[index + 1]?.job_id !== one.job_id, titleOf(view), refresh))}</ol>` : html`<p class="quiet">Nothing was said yet.</p>`}
       ${view.status === "processing" ? html`<p class="thinking quiet"><span></span><span></span><span></span>${view.cancelling ? "Stopping" : "At work"}</p>` : nothing}
     </section>
     ${view.error ? html`<section class="card problem" aria-label="What went wrong"><h2>${view.error.message}</h2>
@@ -102,10 +106,12 @@ export function sessionPage(refresh) {
 
 const WHO = { user: "You", system: "Note" };
 
-const message = ({ role, text, at, job_id: job, assets }) => html`<li class=${role}>
+/** The last of a turn leads to the jobs that the turn has added. */
+const message = ({ role, text, at, job_id: job, assets, parts: total }, last, name, refresh) => html`<li class=${role}>
   <p class="who"><b>${WHO[role] ?? "Agent"}</b> <a class="quiet" href="#/jobs/${job}" title=${moment(at)}><time datetime=${at}>${new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" })}</time></a></p>
   <p class="text">${text}</p>
-  ${assets.length ? html`<p class="files">${assets.map(({ filename }) => html`<span class="badge">${filename}</span>`)}</p>` : nothing}</li>`;
+  ${assets.length ? html`<p class="files">${assets.map(({ filename }) => html`<span class="badge">${filename}</span>`)}</p>` : nothing}
+  ${last && total ? html`<p class="quiet"><small>${partsButton({ id: job, name, children: { total } }, refresh)}</small></p>` : nothing}</li>`;
 
 // --- What a person says
 

@@ -11,8 +11,8 @@ export const state = {
   stats: null,
   list: { items: null, next: null, error: "" },
   selected: new Set(), // ids of ticked rows
-  groups: [], // jobs that ended badly, by their error
-  dialog: null, // {title, body, confirm, then}: see dialog.js
+  groups: { all: [], beyond: false }, // jobs that ended badly and were not run again, by their error; `beyond` what was read there may be more
+  dialog: null, // {title, body, confirm, then, load, jobs}: see dialog.js
   job: null, // what job.js loaded for the job page
   sessions: { items: null, next: null },
   session: null, // what sessions.js loaded for the page of one

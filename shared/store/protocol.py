@@ -30,14 +30,25 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
+class AtWork:
+    """A job that a worker is at. `title` is what a person would call it."""
+
+    id: str
+    type: str
+    title: str | None
+    stage: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """A worker and when the queue last heard from it (milliseconds UTC)."""
+    """A worker, when the queue last heard from it (milliseconds UTC), and what it is at by the queue's own account."""
 
     worker: Worker
     started_at: int
     seen_at: int
     running: int
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    jobs: tuple[AtWork, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,8 @@ class Finished:
 class JobFilter:
     """Which jobs a list shows; None means any. `parent_id` may be the word `none`: top level only.
 
-    `text` is looked for in names, titles and ids, without regard to case; `since` is milliseconds UTC of creation.
+    `text` is looked for in names, titles and ids, without regard to case; `since` is milliseconds UTC of creation;
+    `error` is the code of the failure.
     """
 
     status: Status | None = None
@@ -96,6 +108,7 @@ class JobFilter:
     tag: str | None = None
     text: str | None = None
     since: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from shared.keys import ApiKey
 from shared.session import Message, Session, Turn
 from shared.store.protocol import (
     Asset,
+    AtWork,
     Beat,
     Made,
     Schedule,
@@ -125,7 +126,8 @@ def to_tally(row: Row) -> Tally:
 def to_worker_seen(row: Row) -> WorkerSeen:
     """A row of the worker table."""
     worker = Worker(row["id"], row["host"], row["version"], tuple(json.loads(row["types"])), row["slots"])
-    return WorkerSeen(worker, row["started_at"], row["seen_at"], row["running"], json.loads(row["metrics"]))
+    jobs = tuple(AtWork(**one) for one in json.loads(row["jobs"]))
+    return WorkerSeen(worker, row["started_at"], row["seen_at"], row["running"], json.loads(row["metrics"]), jobs)
 
 
 def to_asset(row: Row) -> Asset:
@@ -165,7 +167,17 @@ def to_session(row: Row) -> Session:
         error = None if row["job_error"] is None else json.loads(row["job_error"])
         status = Status(row["job_status"])
         cancelling = bool(row["cancelling"]) and status not in TERMINAL
-        turn = Turn(row["job_id"], status, cancelling, error, bool(row["needs_input"]), row["job_updated_at"])
+        turn = Turn(
+            job_id=row["job_id"],
+            status=status,
+            cancelling=cancelling,
+            error=error,
+            needs_input=bool(row["needs_input"]),
+            updated_at=row["job_updated_at"],
+            parts=row["parts"],
+            parts_done=row["parts_done"],
+            parts_failed=row["parts_failed"],
+        )
     return Session(
         **{name: row[name] for name in _SESSION_COLUMNS},
         params=json.loads(row["params"]),
@@ -178,7 +190,7 @@ def to_message(row: Row) -> Message:
     """Something said in a session."""
     about = json.loads(row["data"])
     assets = tuple(about.get("assets", ()))
-    return Message(row["id"], row["job_id"], about["role"], row["text"], row["at"], assets)
+    return Message(row["id"], row["job_id"], about["role"], row["text"], row["at"], assets, row["parts"])
 
 
 def sent_json(sent: Sent) -> dict[str, Any]:

@@ -786,6 +786,7 @@ def _matching(where: JobFilter) -> dict[str, str | int | float | None]:
         "tag": where.tag,
         "text": where.text,
         "since": where.since,
+        "error": where.error,
     }
 
 

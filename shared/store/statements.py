@@ -31,6 +31,8 @@ def _shown(job: str) -> str:
     # Only of a parent that waits, so that no other job costs a look at children.
     return (
         f"CASE WHEN {job}.status = 'waiting_children' AND NOT {job}.own_work THEN {_percent(job)} END AS family_percent"
+        f", CASE WHEN {job}.status IN ('failed', 'dead_letter', 'cancelled') THEN (SELECT id FROM job AS again"
+        f" WHERE again.retry_of = {job}.id ORDER BY again.seq DESC LIMIT 1) END AS retried_as"
     )
 
 
@@ -164,7 +166,7 @@ _WINDOWS = {
 MATCHES = """
 (:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type) AND (NOT :top OR parent_id IS NULL)
 AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-AND (:since IS NULL OR created_at >= :since)
+AND (:since IS NULL OR created_at >= :since) AND (:error IS NULL OR error ->> 'code' = :error)
 AND (:text IS NULL
   OR instr(lower(COALESCE(name, '') || ' ' || COALESCE(params ->> 'title', '') || ' ' || id), lower(:text)))
 """
@@ -199,7 +201,13 @@ SELECT MIN(created_at) AS at, {NOW} AS now FROM json_each(:types) AS k JOIN job 
 ON j.seq = (SELECT seq FROM job WHERE status = 'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 1)
 """
 TALLIES = f"SELECT * FROM tally WHERE hour > {NOW} / 3600000 - :hours ORDER BY hour, type, status"
-WORKERS = f"SELECT * FROM worker WHERE seen_at > {NOW} - 600000 ORDER BY started_at"
+#: With what each is at; a claim that has not begun its first stage has none.
+WORKERS = f"""
+SELECT w.*, (SELECT json_group_array(json_object('id', id, 'type', type, 'stage', stage,
+    'title', COALESCE(params ->> 'title', name, child_key))) FROM (
+  SELECT * FROM job INDEXED BY job_running WHERE worker_id = w.id AND status = 'running' ORDER BY seq)) AS jobs
+FROM worker AS w WHERE w.seen_at > {NOW} - 600000 ORDER BY w.started_at
+"""
 CLOCK = f"SELECT {NOW} AS now"
 #: With how far it was ahead of the hosts of those who own jobs, at the least, when each was heard of last.
 CLOCKS = f"""

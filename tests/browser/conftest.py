@@ -107,7 +107,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spool]:
 @pytest.fixture
 def queue(idle: Spool) -> Spool:
     """A queue without a job, in which nobody works."""
-    idle.store._run([Statement(f"DELETE FROM {table}") for table in ("job", "event", "tally", "worker")])
+    idle.store._run([Statement(f"DELETE FROM {table}") for table in ("job", "event", "tally", "worker", "steering")])
     return idle
 
 

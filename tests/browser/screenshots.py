@@ -1,4 +1,6 @@
-"""`make screenshots`: every page in light and dark, on a desktop and on a phone, of a Spool with real work in it.
+"""`make screenshots`: every page in light and dark, on a desktop and on a phone.
+
+They show a Spool with real work in it, and a queue in which more goes on than one machine could do for a picture.
 
 All go into build/screenshots; the three that the README shows also into docs/images.
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from tests.browser.busy import busy_queue, go_on
 from tests.browser.conftest import Spool, spool
 from tests.browser.screen import DESKTOP, PATIENCE_MS, PHONE, chromium, screen
 from tests.media.recordings import Recordings
@@ -20,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "screenshots"
 IMAGES = ROOT / "docs" / "images"
 #: What the README shows: a picture's name there, and where it comes from.
-SHOWN = {"dashboard.png": "jobs-light-desktop", "job.png": "job-light-desktop", "phone.png": "job-dark-phone"}
+SHOWN = {"dashboard.png": "busy-light-desktop", "job.png": "job-light-desktop", "phone.png": "job-dark-phone"}
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -35,20 +38,25 @@ def main() -> None:
         ) as running,
         tempfile.TemporaryDirectory() as closed_folder,
         spool(Path(closed_folder), "--workers", "0", SPOOL_API_TOKENS="sesame") as closed,
+        tempfile.TemporaryDirectory() as busy_folder,
+        spool(Path(busy_folder), "--workers", "0") as busy,
         chromium() as browser,
     ):
         with screen(browser, running.dev.url) as visitor:
             pages = _work(running, visitor.open("/"))
+        owned = busy_queue(busy)
         for scheme in ("light", "dark"):
             for size, viewport in (("desktop", DESKTOP), ("phone", PHONE)):
                 with screen(browser, running.dev.url, color_scheme=scheme, viewport=viewport) as visitor:
                     for name, (path, words) in pages.items():
-                        page = visitor.open(path)
-                        expect(page.get_by_text(words).first).to_be_visible()
-                        page.wait_for_function("!document.querySelector('.skeleton, .link.connecting')")
-                        page.screenshot(path=FOLDER / f"{name}-{scheme}-{size}.png")
-                        page.screenshot(path=FOLDER / f"{name}-{scheme}-{size}-full.png", full_page=True)
-                        page.close()
+                        _shoot(visitor.open(path), name, words, f"{scheme}-{size}")
+                with screen(browser, busy.dev.url, color_scheme=scheme, viewport=viewport) as visitor:
+                    go_on(busy, owned)
+                    _shoot(visitor.open("/dashboard"), "busy", "Two people talk", f"{scheme}-{size}")
+                    _shoot(visitor.open("/dashboard#/?status=dead_letter"), "errors", "By error", f"{scheme}-{size}")
+                    page = visitor.open("/dashboard")
+                    page.get_by_role("button", name="Show 3 parts").first.click()
+                    _shoot(page, "parts", "guest", f"{scheme}-{size}")
                 with screen(browser, closed.dev.url, color_scheme=scheme, viewport=viewport) as visitor:
                     page = visitor.open("/dashboard")
                     expect(page.get_by_role("button", name="Log in")).to_be_visible()
@@ -56,6 +64,15 @@ def main() -> None:
     for name, source in SHOWN.items():
         shutil.copyfile(FOLDER / f"{source}.png", IMAGES / name)
     print(f"{len(list(FOLDER.glob('*.png')))} pictures are in {FOLDER.relative_to(ROOT)}")  # noqa: T201 - a command
+
+
+def _shoot(page: Page, name: str, words: str, look: str) -> None:
+    """What is seen at first, and all of it."""
+    expect(page.get_by_text(words).first).to_be_visible()
+    expect(page.locator(".skeleton, .link.connecting")).to_have_count(0)
+    page.screenshot(path=FOLDER / f"{name}-{look}.png")
+    page.screenshot(path=FOLDER / f"{name}-{look}-full.png", full_page=True)
+    page.close()
 
 
 def _work(running: Spool, page: Page) -> dict[str, tuple[str, str]]:
@@ -87,6 +104,10 @@ def _work(running: Spool, page: Page) -> dict[str, tuple[str, str]]:
     page.set_input_files(".reply input[type=file]", recordings.speech)
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_text("LUFS").first).to_be_visible()
+    page.get_by_label("Reply").fill("Make it a podcast")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("button", name="Show its part")).to_be_visible()
+    expect(page.locator(".stand")).to_have_text("Done")
     page.goto(f"{running.dev.url}/dashboard")
     expect(page.get_by_text("season 2")).to_be_visible()
     return {
@@ -95,7 +116,6 @@ def _work(running: Spool, page: Page) -> dict[str, tuple[str, str]]:
         "job": (made["talk"], "True peak"),
         "video": (made["film"], "True peak"),
         "failed": (made["bad"], "Where the cause is"),
-        "errors": ("/dashboard#/?status=failed", "By error"),
         "family": (f"/dashboard#/jobs/{family}", "Parts"),
         "new": ("/dashboard#/new", "Ceiling"),
         "sessions": ("/dashboard#/sessions", "Trailer"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -152,6 +153,24 @@ def test_the_form_makes_every_part_of_the_request(operator, queue):
         }
     )
     assert (job["priority"], job["tags"]) == (7, ["show", "raw"])
+
+
+def test_a_copied_line_makes_the_same_job(operator, queue):
+    """Copy as curl, from the form and from a job's page, is a command that a shell runs as it is."""
+    operator.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = operator.open("/dashboard#/new")
+    page.get_by_label("Link, or the id of an upload").fill("https://example.org/talk.mp3")
+    field(page, "Title").fill('It\'s $HOME and "more"')
+    for _ in range(2):
+        page.get_by_role("button", name="Copy as curl").click()
+        expect(page.get_by_text("The curl command copied.")).to_be_visible()
+        line = page.evaluate("navigator.clipboard.readText()")
+        ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=True)
+        made = json.loads(ran.stdout)
+        assert made["params"] == {"source": "https://example.org/talk.mp3", "title": 'It\'s $HOME and "more"'}
+        page.goto(f"{operator.url}/dashboard#/jobs/{made['id']}")
+        page.reload()
+    assert len(queue.jobs()) == 2
 
 
 def test_a_preset_in_numbers_stays_chosen_until_another_is(operator, queue):

@@ -1,12 +1,14 @@
 """An operator at the page: what is wrong is seen at once, found, and mended in two clicks, by mouse or keyboard."""
 
+import json
 import re
 
 from playwright.sync_api import Page, expect
 
 from shared.job import Failure, Line, Outcome, Progress, new_id
 from shared.store.protocol import Beat, ClaimRequest, Worker
-from tests.browser.screen import PATIENCE_MS
+from shared.store.sql import Statement
+from tests.browser.screen import PATIENCE_MS, barriers
 
 expect.set_options(timeout=PATIENCE_MS)
 WORKER = Worker(id=new_id(), host="the-machine", version="9.9", types=("ingest",), slots=1)
@@ -101,9 +103,86 @@ def test_dead_letters_go_by_error_and_are_mended_all_at_once(operator, queue):
     assert queue.jobs(status="pending") == []
     group.get_by_role("button", name="Retry 3").click()
     dialog.get_by_role("button", name="Retry 3 jobs").click()
-    expect(page.get_by_text("Retry: 3 of 3 done.")).to_be_visible()
+    expect(page.get_by_text("Retry: 3 in the queue again.")).to_be_visible()
     again = queue.jobs(status="pending")
     assert {job["retry_of"] for job in again} == {job["id"] for job in queue.jobs(status="failed")[1:]}
+    expect(group).to_have_count(0)  # what was run again is no longer a task
+    expect(page.get_by_role("listitem").filter(has_text="bad_input.empty")).to_have_count(1)
+    page.get_by_role("link", name="Run again").first.click()
+    expect(page.locator(".life")).to_contain_text("in line")
+
+
+def test_dead_letters_have_a_tab_of_their_own(operator, queue):
+    """What used up its tries stands apart from what no try would mend; the tile of failures leads to both."""
+    fail(queue, EMPTY)
+    queue.submit(max_failures=1)
+    queue.store.finish(claim(queue), Outcome("failed", failure=Failure("network", "transient", "It hung up.", "x")))
+    page = operator.open("/dashboard")
+    expect(tab(page, "Dead letter")).to_have_text(re.compile(r"Dead letter\s*1$"))
+    expect(tab(page, "Failed")).to_have_text(re.compile(r"Failed\s*1$"))
+    page.get_by_role("region", name="The queue at a glance").get_by_role("link", name="1 dead letter").click()
+    expect(rows(page)).to_have_count(1)
+    groups = page.get_by_role("region", name="By error")
+    expect(groups).to_contain_text("Tried as often as they may be")
+    expect(groups.get_by_role("listitem")).to_have_text([re.compile("1.*network.*It hung up.")])
+    assert barriers(page) == []
+    groups.get_by_role("button", name="Retry 1").click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry talk.mp3").click()
+    expect(groups).to_be_hidden()
+    assert [job["retry_of"] for job in queue.jobs(status="pending")] == [queue.jobs(status="dead_letter")[0]["id"]]
+
+
+def test_more_dead_letters_than_are_shown_are_retried_with_them(operator, queue):
+    """Where there are older ones the question says so, and the server takes all of that error, once each."""
+    fail(queue, NO_ROOM, 4)
+    fail(queue, EMPTY)
+
+    def fewer(route):  # the page reads three where it would read two hundred
+        route.continue_(url=route.request.url.replace("limit=200", "limit=3"))
+
+    def smaller(route):  # and the server takes two at a time instead of a hundred
+        route.continue_(post_data=json.dumps(route.request.post_data_json | {"limit": 2}))
+
+    operator.context.route(re.compile("limit=200"), fewer)
+    operator.context.route("**/api/jobs/retry", smaller)
+    page = operator.open("/dashboard#/?status=failed")
+    group = page.get_by_role("listitem").filter(has_text="out_of_disk")
+    group.get_by_role("button", name="Retry all").click()
+    expect(page.get_by_role("dialog")).to_contain_text("They are 2 of the newest 200, and the older ones too.")
+    page.get_by_role("dialog").get_by_role("button", name="Retry all").click()
+    expect(page.get_by_text("Retry: 4 in the queue again.")).to_be_visible()
+    assert len(queue.jobs(status="pending")) == 4
+
+
+def test_what_holds_jobs_back_is_said_and_let_go(operator, queue):
+    """A paused type is named where one looks first, its jobs say it too; one click lets it go on, another stops it."""
+    queue.store.heartbeat(WORKER, [], lease_s=90)
+    queue.submit()
+    page = operator.open("/dashboard")
+    page.get_by_label("Pause one kind of job").select_option("ingest")
+    glance = page.get_by_role("region", name="The queue at a glance")
+    expect(glance).to_contain_text("Ingest is paused, for")
+    expect(rows(page)).to_contain_text("Ingest is paused")
+    assert queue.api.get("/api/stats").json()["steering"][0]["type"] == "ingest"
+    glance.get_by_role("button", name="Resume Ingest").click()
+    expect(glance).not_to_contain_text("paused")
+    assert queue.api.get("/api/stats").json()["steering"] == []
+
+
+def test_a_place_in_line_comes_with_a_time(operator, queue):
+    """As far as the usual length of such jobs and the free hands tell; nobody works, and nothing is promised."""
+    queue.submit()
+    queue.store.finish(claim(queue), Outcome("completed", result={}))
+    queue.store._run([Statement("UPDATE tally SET run_ms = 60000")])
+    for _ in range(3):
+        queue.submit()
+    page = operator.open("/dashboard")
+    expect(rows(page).first).to_contain_text("Number 3 in line")
+    expect(rows(page).first).not_to_contain_text("done in about")
+    queue.store.heartbeat(WORKER, [], lease_s=90)
+    queue.submit()  # whatever happens makes the page look again
+    expect(rows(page).nth(1)).to_contain_text("done in about 3 min")
+    expect(rows(page).last).to_contain_text("Done")
 
 
 def test_ticked_jobs_are_cancelled_and_deleted_together(operator, queue):
@@ -169,15 +248,25 @@ def test_a_family_is_seen_from_its_row_and_on_its_page(operator, queue):
     page = operator.open("/dashboard")
     expect(rows(page)).to_have_count(1)
     page.get_by_role("button", name="Show 3 parts").click()
-    expect(page.get_by_role("dialog").locator("tbody tr")).to_have_count(3)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("tbody tr")).to_have_count(3)
+    expect(dialog.get_by_role("heading", level=2)).to_have_text(
+        [re.compile("Flow"), re.compile("^Core"), re.compile("^Post")]
+    )
+    assert barriers(page) == []
+    owned = claim(queue)
+    queue.store.heartbeat(WORKER, [Beat(owned, Progress("encoding", 3, 5, 42.0))], lease_s=90)
+    expect(dialog.locator(f"[data-id='{owned.job_id}']")).to_contain_text("42 %")
+    queue.store.finish(owned, Outcome("completed", result={}))
+    expect(dialog.locator(f"[data-id='{owned.job_id}']")).to_contain_text("Completed")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     page.goto(f"{operator.url}/dashboard#/jobs/{parent['id']}")
     graph = page.locator(".graph > li")
     expect(graph).to_have_text([re.compile("^Core"), re.compile("^Post")])
-    expect(page.get_by_role("region", name="Progress")).to_contain_text("0 of 3 parts done")
-    queue.store.finish(claim(queue), Outcome("completed", result={}))
     expect(page.get_by_role("region", name="Progress")).to_contain_text("1 of 3 parts done")
+    queue.store.finish(claim(queue), Outcome("completed", result={}))
+    expect(page.get_by_role("region", name="Progress")).to_contain_text("2 of 3 parts done")
     graph.nth(1).get_by_role("link").click()
     expect(page.get_by_role("link", name="The job it is part of")).to_be_visible()
 
@@ -232,8 +321,15 @@ def test_workers_are_shown_with_their_heartbeat_and_a_silent_one_in_red(operator
     """A worker that was not heard of for longer than it may be silent is said to be."""
     queue.store.heartbeat(WORKER, [], lease_s=90)
     page = operator.open("/dashboard")
-    worker = page.locator(".workers li")
+    worker = page.locator(".workers > ul > li")
     expect(worker).to_contain_text("the-machine")
+    expect(worker).to_contain_text("idle")
+    queue.submit(params={"source": "https://example.org/talk.mp3", "title": "Two people"})
+    owned = claim(queue)
+    hands = worker.get_by_role("list", name="What it runs")
+    expect(hands.get_by_role("link", name="Two people")).to_have_attribute("href", f"#/jobs/{owned.job_id}")
+    queue.store.heartbeat(WORKER, [Beat(owned, Progress("encoding", 3, 5, 42.0))], lease_s=90)
+    expect(hands).to_contain_text("Encoding")
     expect(worker).to_contain_text(re.compile(r"heard \d+ s ago"))
     page.clock.install()
     page.clock.fast_forward("02:00")

@@ -1,5 +1,6 @@
 """A person and an agent: the cards say how each session stands, and its page is where one reads on and replies."""
 
+import os
 import re
 
 import pytest
@@ -9,19 +10,22 @@ from tests.browser.conftest import spool
 from tests.browser.screen import PATIENCE_MS, PHONE, barriers, screen
 
 expect.set_options(timeout=PATIENCE_MS)
-#: Waits for the test where it is told to, fails where it is told to, and asks back otherwise.
+#: Waits for the test, which opens the gate, or fails, or has others work where it is told to; else it asks back.
 AGENT = """
-import os, time
 from spool_program import Turn
 turn = Turn.begin()
 turn.say("a note for the page", role="system")
 if "wait" in turn.text:
     turn.say("I think about it.")
-    while not os.path.exists("gate"):
-        time.sleep(0.05)
+    open("gate").read()
 if "long" in turn.text:
     for number in range(3):
         turn.say(f"{number} is a number of which there is a lot to say. " * 6)
+if "check" in turn.text:
+    for upload in turn.uploads:
+        turn.job("check", {"source": upload["asset"]}, key=upload["filename"])
+    dot = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    turn.preview("What I see", {"spoons": 2, "image": "data:image/gif;base64," + dot})
 if "break" in turn.text:
     turn.fail("The kettle is empty; fill it.", "no_water")
 elif "thanks" in turn.text:
@@ -45,6 +49,7 @@ def kitchen(tmp_path_factory):
     """A Spool whose worker runs an agent."""
     folder = tmp_path_factory.mktemp("kitchen")
     (folder / "tea.py").write_text(AGENT)
+    os.mkfifo(folder / "gate")  # whoever opens it waits until the other side does
     (folder / "programs.toml").write_text(PROGRAMS)
     with spool(folder, SPOOL_PROGRAMS=str(folder / "programs.toml"), SPOOL_HEARTBEAT_S="0.5") as running:
         yield running
@@ -93,7 +98,7 @@ def test_an_agent_is_answered_and_its_card_follows(guest, kitchen):
     still, grey = card(cards, "Later").locator(".dot").evaluate(shown)
     assert (moves, still) == ("alive", "none")
 
-    (kitchen.dev.folder / "gate").touch()
+    (kitchen.dev.folder / "gate").write_text("")
     expect(page.get_by_role("log")).to_contain_text("You said 'wait'. What now?")
     expect(page.get_by_role("log")).to_contain_text("a note for the page")
     expect(breakfast).to_contain_text("Needs input")
@@ -114,7 +119,6 @@ def test_an_agent_is_answered_and_its_card_follows(guest, kitchen):
 
 def test_a_turn_is_stopped_and_files_go_with_a_reply(guest, kitchen):
     """Stop ends the agent and it is one's own turn again; what is attached is named with what was said."""
-    (kitchen.dev.folder / "gate").unlink(missing_ok=True)
     made = kitchen.api.post("/api/sessions", json={"program": "tea", "message": {"text": "wait"}}).json()
     page = guest.open(f"/dashboard#/sessions/{made['id']}")
     expect(page.get_by_role("log")).to_contain_text("I think about it.")
@@ -131,6 +135,36 @@ def test_a_turn_is_stopped_and_files_go_with_a_reply(guest, kitchen):
     expect(page.get_by_label("Reply")).to_have_value("")
     log = page.get_by_role("log")
     assert log.evaluate("(one) => one.scrollHeight - one.scrollTop - one.clientHeight < 40")
+
+
+def test_the_jobs_that_a_turn_has_added_open_over_its_session(guest, kitchen, recordings):
+    """From the message, the card and the turn's own row; each leads to its job, whose page shows what was said."""
+    page = guest.open("/dashboard#/sessions/new")
+    page.get_by_label("Title").fill("Stock-taking")
+    page.set_input_files(".new input[type=file]", [recordings.counting, recordings.speech])
+    page.get_by_label("First message").fill("check them")
+    expect(page.get_by_role("button", name="Begin")).to_be_enabled()
+    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="Show 2 parts").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("tbody tr").filter(has_text="Completed")).to_have_count(2)  # comes by itself
+    expect(dialog.locator(".graph li.completed")).to_have_count(2)
+    assert barriers(page) == []
+    page.keyboard.press("Escape")
+    cards = guest.open("/dashboard#/sessions")
+    stock = card(cards, "Stock-taking")
+    expect(stock).to_contain_text("Show 2 parts, 2 done")
+    stock.get_by_role("button", name="Show 2 parts").click()
+    expect(cards.get_by_role("dialog").locator("tbody tr")).to_have_count(2)
+    cards.get_by_role("dialog").locator("tbody").get_by_role("link", name=recordings.counting.name).click()
+    expect(cards.locator("h1")).to_have_text(re.compile(recordings.counting.name))
+    cards.get_by_role("link", name="The job it is part of").click()
+    expect(cards.get_by_role("region", name="Messages")).to_contain_text("What now?")
+    expect(cards.get_by_role("region", name="Previews")).to_contain_text("spoons 2")
+    expect(cards.get_by_role("img", name="What I see")).to_be_visible()
+    assert barriers(cards) == []
+    cards.get_by_role("link", name="its session").click()
+    expect(cards.locator("h1")).to_have_text("Stock-taking")
 
 
 def test_sessions_keep_nobody_out_on_any_screen(browser, kitchen):

@@ -5,11 +5,10 @@ import threading
 import pytest
 
 from shared.errors import TooManyWaiting
-from shared.job import Status, new_id
+from shared.job import Progress, Status, new_id
 from shared.store.backup import back_up, restore
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Admission, ClaimRequest, JobFilter, Worker
-from shared.store.sql import Statement
+from shared.store.protocol import Admission, Beat, ClaimRequest, JobFilter, Worker
 from shared.types import JOB_TYPES
 from tests.contract.factory import (
     CANCELLED,
@@ -91,9 +90,8 @@ ENDS = {
     "cancelled without a lease": lambda store, owned: (expire(store, owned.id), store.cancel(owned.id)),
     "released": lambda store, owned: store.release(owned.claim),
     "reaped": lambda store, owned: (expire(store, owned.id), store.reap()),
-    "unknown to its worker": lambda store, owned: (
-        store._run([Statement("UPDATE job SET lease_until = lease_until - 30000")]),
-        store.heartbeat(WORKER, [], lease_s=90),
+    "given up by its worker": lambda store, owned: store.heartbeat(
+        WORKER, [], lease_s=90, given_up=[owned.claim_token]
     ),
 }
 
@@ -217,6 +215,31 @@ def test_failed_jobs_run_again_once_each(store):
     assert store.retry_matching(JobFilter(), limit=10).retried == 0
     store.finish(again[0].claim, PERMANENT)
     assert store.retry_matching(JobFilter(), limit=10).retried == 1
+
+
+def test_jobs_of_one_error_run_again_and_the_others_stay(store):
+    """The filter goes by the code of the failure; what was run again says as what, and is listed so."""
+    broken, lost = in_state(store, Status.FAILED)[0], in_state(store, Status.DEAD_LETTER)[0]
+    code = store.get(broken).error["code"]
+    assert store.get(lost).error["code"] != code
+    assert [one.id for one in store.list(JobFilter(error=code), limit=9).items] == [broken]
+    assert store.retry_matching(JobFilter(error=code), limit=10).retried == 1
+    again = claim(store)
+    assert (again.retry_of, store.get(broken).retried_as, store.get(lost).retried_as) == (broken, again.id, None)
+    listed = {one.id: one.retried_as for one in store.list(JobFilter(), limit=9).items}
+    assert listed == {broken: again.id, lost: None, again.id: None}
+
+
+def test_the_statistics_name_what_each_worker_is_at(store):
+    """By the owner in the queue's own rows, with the title, the name or the key a person knows the job by."""
+    create(store, job(name="talk.wav"), job(name="raw.wav", params={"source": "x", "title": "Two people"}))
+    mine, other = claim(store), claim(store, OTHER)
+    store.heartbeat(OTHER, [Beat(other.claim)], lease_s=90)
+    store.heartbeat(WORKER, [Beat(mine.claim, Progress("encoding", 3, 5))], lease_s=90)
+    at = {seen.worker.id: [(one.id, one.title, one.stage) for one in seen.jobs] for seen in store.stats().workers}
+    assert at == {WORKER.id: [(mine.id, "talk.wav", "encoding")], OTHER.id: [(other.id, "Two people", None)]}
+    store.finish(mine.claim, PERMANENT)
+    assert {seen.worker.id: len(seen.jobs) for seen in store.stats().workers} == {WORKER.id: 0, OTHER.id: 1}
 
 
 def test_batches_of_retries_follow_one_another(store):

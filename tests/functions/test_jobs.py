@@ -16,8 +16,8 @@ from tests.functions.api import WAV, counted, problem
 FIELDS = {
     "id", "type", "status", "cancelling", "stage", "stage_index", "stage_count", "progress", "progress_current",
     "progress_total", "position", "eta_s", "attempt", "failures", "max_failures", "priority", "params", "result",
-    "error", "outputs", "parent_id", "phase", "children", "retry_of", "tags", "created_at", "run_at", "started_at",
-    "updated_at", "completed_at", "timeout_s", "poll_after_ms", "name", "child_key", "session_id",
+    "error", "outputs", "parent_id", "phase", "children", "retry_of", "retried_as", "tags", "created_at", "run_at",
+    "started_at", "updated_at", "completed_at", "timeout_s", "poll_after_ms", "name", "child_key", "session_id",
 }  # fmt: skip
 FAMILY = {
     "type": "flow",

@@ -95,6 +95,12 @@ def test_statistics_count_what_happened(api):
     assert stats["oldest_waiting_s"] >= 0
     assert 0 <= stats["wait_ms"]["p50"] <= stats["wait_ms"]["p95"] <= stats["wait_ms"]["p99"]
     assert stats["workers"][0]["id"] == api.worker.id
+    assert stats["workers"][0]["jobs"] == []
+    assert stats["mean_run_ms"].keys() == {"ingest"}
+    assert stats["mean_run_ms"]["ingest"] >= 0
+    owned = api.claim()
+    at = api.http.get("/api/stats").json()["workers"][0]["jobs"]
+    assert at == [{"id": owned.job_id, "type": "ingest", "title": "talk.mp3", "stage": None}]
     assert stats["by_hour"][-1]["ended"]["failed"] == 1
     assert stats["completed_per_hour"] == pytest.approx(2 / 24, abs=0.01)
 

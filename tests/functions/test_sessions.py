@@ -12,6 +12,7 @@ from shared.job import Failure, Line, Outcome, new_id
 from shared.programs import load_programs
 from shared.settings import load_settings
 from shared.store.protocol import ClaimRequest, Worker
+from tests.contract.factory import job
 from tests.functions.api import Api, problem
 
 PROGRAMS = """
@@ -291,3 +292,20 @@ def test_a_workflow_is_scheduled_like_any_type(api):
         problem(api.http.put("/api/schedules/other", json=wrong), 422, "invalid", field)
     for name in ("agent:echo", "workflow:none"):
         problem(api.http.put("/api/schedules/other", json=body | {"type": name}), 422, "invalid", "type")
+
+
+def test_a_turn_tells_of_the_jobs_that_it_has_added(api):
+    """Each of its messages and the session's own view count them, done ones too; a turn without any says nothing."""
+    session = begin(api, message={"text": "make it a podcast"})
+    turn = api.store.claim(ClaimRequest(TALKER, new_id(), 90))
+    children = [job(name=f"{key}.wav", parent_id=turn.id, phase="core", child_key=key) for key in ("one", "two")]
+    api.store.add_children(turn.claim, children)
+    said = [Line(1, "info", "message", "It is being made.", {"role": "assistant"})]
+    api.store.finish(turn.claim, Outcome("completed", result={}), lines=said)
+    api.store.finish(api.claim(), Outcome("completed", result={}))
+    found = read(api, session)
+    assert found["children"] == {"total": 2, "done": 1, "failed": 0}
+    assert [(message["job_id"], message["parts"]) for message in found["messages"]] == [(turn.id, 2)] * 2
+    assert [message["parts"] for message in found["preview"]] == [2]
+    plain = begin(api, message={"text": "hello"})
+    assert (read(api, plain)["children"], read(api, plain)["messages"][0]["parts"]) == (None, 0)

@@ -44,6 +44,26 @@ def test_what_cannot_be_steered_is_said(api, case):
     problem(api.http.patch(f"/api/job-types/{name}", json=body), status, code)
 
 
+def test_dead_letters_of_one_error_are_retried_by_its_code(api):
+    """The list and the bulk retry take the same code; an unknown one finds nothing."""
+    for code in ("out_of_disk", "bad_input.empty", "out_of_disk"):
+        api.submit()
+        failure = Failure(code, "permanent", "A sentence.", "analyzing")
+        api.store.finish(api.claim(), Outcome("failed", failure=failure))
+    wanted = api.http.get("/api/jobs", params={"status": "failed", "error": "out_of_disk"}).json()["items"]
+    assert [job["error"]["code"] for job in wanted] == ["out_of_disk"] * 2
+    body = {"status": "failed", "error": "out_of_disk"}
+    answers = [api.http.post("/api/jobs/retry", json=body).json() for _ in range(2)]
+    assert [answer["retried"] for answer in answers] == [2, 0]
+    ended = api.http.get("/api/jobs", params={"status": "failed"}).json()["items"]
+    made = {
+        job["id"]: job["retry_of"] for job in api.http.get("/api/jobs", params={"status": "pending"}).json()["items"]
+    }
+    assert {job["retried_as"]: job["id"] for job in ended if job["retried_as"]} == made
+    assert len(made) == 2
+    assert api.http.post("/api/jobs/retry", json={"error": "nothing_like_it"}).json()["retried"] == 0
+
+
 def test_only_an_admin_steers_types(api):
     """Who may write may cancel jobs, but not stop everybody's."""
     headers, _ = key(api, "studio", "read", "write")
