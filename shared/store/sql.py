@@ -87,8 +87,7 @@ Bound = Mapping[str, str | int | float | None]
 class Statement:
     """One SQL statement with named parameters (text, integer, float or None).
 
-    `only_if` is a query without parameters: where it finds nothing, the statement would change nothing. An adapter
-    that sees results between statements need not run it then; one that sends whole batches runs it all the same.
+    `only_if` is a query without parameters: where it finds nothing, the statement would change nothing, and is not run.
     """
 
     text: str
