@@ -172,7 +172,7 @@ def test_work_does_not_grow_with_the_queue(deep, shallow, verb):
 
 
 def test_a_job_without_a_family_pays_one_look_for_families(tmp_path):
-    """Finishing it and claiming the next asks once whether a family owes something, and runs none of the twelve then."""
+    """Finish and claim ask once whether a family owes something, and run none of the twelve statements then."""
     store = LocalJobStore(tmp_path / "spool.db")
     store.migrate()
     owned = running(store)
