@@ -171,6 +171,7 @@ class _DataVersionWatch:
     look_s = 0.0
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.row_factory = None  # a hundred looks a second are all that an idle worker does
         self._connection = connection
         self._version = self._look()
 
@@ -195,7 +196,7 @@ class _DataVersionWatch:
         self._connection.close()
 
     def _look(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()["data_version"])
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _patiently(execute: Callable[[str], object], statement: str) -> None:
