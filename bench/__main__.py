@@ -30,7 +30,11 @@ QUESTIONS: dict[str, Callable[[int], Answer]] = {
     "media": media.answer,
 }
 #: Those that have a longer form.
-LONG: dict[str, Callable[[int], Answer]] = {"queue": queue.long_answer}
+LONG: dict[str, Callable[[int], Answer]] = {
+    "queue": queue.long_answer,
+    "ingest": ingest.long_answer,
+    "media": media.long_answer,
+}
 #: Those whose harness is tried in less than a minute, by counts alone.
 SMOKE: dict[str, Callable[[int], Answer]] = {
     "queue": queue.smoke,

@@ -30,13 +30,23 @@ def table(*, short: bool = False, folder: Path = RESULTS) -> str:
         return "No figures yet: `make bench` measures them."
     lines = ["| what | Spool | beside |", "|---|---|---|"]
     for answer in newest.values():
-        lines += _lines(answer["figures"][:1] if short else answer["figures"])
+        figures = answer["figures"] or [_of_goal(goal) for goal in answer["goals"]]
+        lines += _lines(figures[:1] if short else figures)
     machines = {f"{answer['cores']} cores, {answer['system']}" for answer in newest.values()}
     return "\n".join([*lines, "", f"Measured on {'; '.join(sorted(machines))}."])
 
 
 def _lines(figures: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"| {figure['what']} | {figure['measured']} | {figure['beside']} |" for figure in figures]
+
+
+def _of_goal(goal: Mapping[str, Any]) -> dict[str, str]:
+    unit = goal["unit"]
+    return {
+        "what": goal["what"],
+        "measured": f"{goal['measured']:.2f}{unit}",
+        "beside": f"{goal['most']:g}{unit} at most",
+    }
 
 
 def filled(text: str, table: str) -> str:
