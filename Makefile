@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 
-.PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants talk check check-infra deploy rehearse bench soak lock clean
+.PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants talk check check-infra deploy rehearse bench bench-long bench-smoke bench-tables soak lock clean
 
 setup: $(VENV)/.ready
 
@@ -127,8 +127,21 @@ deploy: setup aws
 rehearse: setup tools aws
 	@$(BIN)/python -m tests.deploy.rehearse
 
+# A quarter of an hour on a machine that has nothing else to do; bench/results/ keeps the tables and the numbers.
 bench: setup
 	@$(BIN)/python -m bench
+
+# A million jobs waiting, a million done.
+bench-long: setup
+	@$(BIN)/python -m bench --long
+
+# Whether the benchmarks still work, by what they count, in less than a minute.
+bench-smoke: setup
+	@$(BIN)/python -m bench --smoke
+
+# The newest figures into the README and docs/scaling.md.
+bench-tables: setup
+	@$(BIN)/python -m bench.page
 
 # A day in production in ten minutes, on two cores that have nothing else to do: size and memory must stay bounded.
 SOAK_S ?= 600

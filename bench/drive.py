@@ -16,7 +16,9 @@ from bench.sides import SIDES
 def main() -> None:
     """Do one side's work."""
     name, verb, path, synchronous, count = sys.argv[1:]
-    queue = SIDES[name].open(Path(path), synchronous)
+    side = SIDES[name]
+    assert side.open is not None
+    queue = side.open(Path(path), synchronous)
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.monotonic()

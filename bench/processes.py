@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.peers import python_for
+from bench.peers import node_home, python_for
 from bench.sides import SIDES, Synchronous
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +31,7 @@ class Done:
 
 def together(side: str, verb: str, path: Path, *, synchronous: Synchronous, count: int, processes: int = 1) -> Done:
     """Let so many processes `put` or `drain` up to `count` jobs each. Raises `RuntimeError` when one fails."""
-    python = python_for(SIDES[side].package) if SIDES[side].package else Path(sys.executable)
-    argv = [str(python), "-m", "bench.drive", side, verb, str(path), synchronous, str(count)]
+    argv = [*_program(side), verb, str(path), synchronous, str(count)]
     with ExitStack() as ended:
         started = [ended.enter_context(_process(argv)) for _ in range(processes)]
         if [said for process in started if (said := _line(process)) != "ready"]:
@@ -46,6 +45,14 @@ def together(side: str, verb: str, path: Path, *, synchronous: Synchronous, coun
         raise RuntimeError(f"{side} could not {verb}")
     span = max(each["ended"] for each in told) - min(each["began"] for each in told)
     return Done(span, tuple(each["jobs"] for each in told))
+
+
+def _program(side: str) -> list[str]:
+    chosen = SIDES[side]
+    if chosen.script:
+        return ["node", str(Path(__file__).with_name(chosen.script)), str(node_home())]
+    python = python_for(chosen.package) if chosen.package else Path(sys.executable)
+    return [str(python), "-m", "bench.drive", side]
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.answer import Answer, Goal
+from bench.answer import Answer, Figure, Goal
+from bench.peers import node_home
 from bench.processes import Done, together
-from bench.sides import SIDES, Synchronous
+from bench.sides import SIDES, Side, Synchronous
 from shared.job import NewJob, Outcome, Status, new_id
 from shared.store.local import LocalJobStore
 from shared.store.protocol import ClaimRequest, Worker
@@ -23,11 +24,11 @@ from shared.store.sql import Statement
 
 PROCESSES = 4
 #: Jobs per run: enough for seconds, few enough for slow disks.
-JOBS: dict[Synchronous, int] = {"FULL": 1_000, "NORMAL": 4_000}
+JOBS: dict[Synchronous, int] = {"FULL": 500, "NORMAL": 3_000}
 #: What lies in a queue beside the jobs that are timed: waiting, and finished.
 FILLS = ((10, 0), (1_000, 0), (100_000, 0), (10, 100_000))
 LONG_FILLS = (*FILLS, (1_000_000, 0), (10, 1_000_000))
-_SAMPLE, _AT_ONCE = 400, 50
+_SAMPLE, _AT_ONCE = 500, 25
 
 
 @dataclass(frozen=True)
@@ -50,31 +51,53 @@ def long_answer(rounds: int) -> Answer:
     return _answer(rounds, JOBS, LONG_FILLS)
 
 
-def _answer(rounds: int, jobs: dict[Synchronous, int], fills: tuple[tuple[int, int], ...]) -> Answer:
+def smoke(rounds: int) -> Answer:
+    """Without the peers, and with few jobs: does every process do what it says?"""
+    return _answer(rounds, {"NORMAL": 60}, ((10, 0), (100, 100)), [name for name, side in SIDES.items() if _ours(side)])
+
+
+def _ours(side: Side) -> bool:
+    return not (side.package or side.script)
+
+
+def _answer(
+    rounds: int, jobs: dict[Synchronous, int], fills: tuple[tuple[int, int], ...], sides: Sequence[str] = ()
+) -> Answer:
+    sides = sides or [name for name, side in SIDES.items() if not side.script or node_home()]
     found = Answer(
         f"Jobs a second through a queue in one SQLite file, by one process and by {PROCESSES}",
         ("", "put", "take and finish", "x by hand", f"by {PROCESSES}", "max/min", "what a job gets"),
     )
     for synchronous, count in jobs.items():
-        runs: dict[str, list[Rates]] = {name: [] for name in SIDES}
+        runs: dict[str, list[Rates]] = {name: [] for name in sides}
         for _ in range(rounds):
-            for name in SIDES:
+            for name in sides:
                 runs[name].append(_rates(name, synchronous, count))
         best = {name: max(each, key=lambda rates: rates.drain) for name, each in runs.items()}
         found.rows.append((f"synchronous = {synchronous}", *[""] * (len(found.columns) - 1)))
-        found.rows += [_row(name, best) for name in SIDES]
+        found.rows += [_row(name, best) for name in sides]
         found.goals += _goals(synchronous, best)
+        found.figures.append(_figure(synchronous, best))
         found.runs[synchronous] = {
             name: [{"put": each.put, "drain": each.drain, "shared": each.shared and each.shared.jobs} for each in rates]
             for name, rates in runs.items()
         }
     found.rows.append(("Spool alone, NORMAL", *[""] * (len(found.columns) - 1)))
-    costs = [_cost_ms(waiting, done) for waiting, done in fills]
-    for (waiting, done), cost in zip(fills, costs, strict=True):
-        cells = ("", f"{1000 / cost:,.0f}", "", "", "", f"{cost:.3f} ms a job")
-        found.rows.append((f"  {waiting:,} waiting, {done:,} done", *cells))
-    found.runs["cost_ms"] = dict(zip(map(str, fills), costs, strict=True))
-    found.goals.append(Goal("the dearest job, of one in a queue of ten", max(costs) / costs[0], 1.1))
+    costs = costs_ms(fills)
+    for (waiting, done), cost in costs.items():
+        cells = (f"{1000 / cost:,.0f}", "", "", "", f"{cost:.3f} ms of CPU a job")
+        found.rows.append((f"  {waiting:,} waiting, {done:,} done", "", *cells))
+    found.runs["cost_ms"] = {str(fill): cost for fill, cost in costs.items()}
+    dearest = max(costs.values()) / costs[fills[0]]
+    found.goals.append(Goal("the dearest job, of one in a queue of ten", dearest, 1.1))
+    deepest, longest = (max(fill[place] for fill in fills) for place in (0, 1))
+    found.figures.append(
+        Figure(
+            f"a job in a queue of {deepest:,}, or with {longest:,} done, beside one in a queue of {fills[0][0]}",
+            f"{dearest:.2f}x the CPU",
+            "1.1x at most",
+        )
+    )
     return found
 
 
@@ -110,36 +133,57 @@ def _fairness(shared: Done) -> str:
     return f"{max(shared.jobs) / min(shared.jobs):.1f}" if min(shared.jobs) else f"{max(shared.jobs)}/0"
 
 
+def _figure(synchronous: Synchronous, best: dict[str, Rates]) -> Figure:
+    beside = [name for name in best if name != "Spool"]
+    return Figure(
+        f"claim and finish, SQLite with synchronous = {synchronous}",
+        f"{best['Spool'].drain:,.0f} jobs/s",
+        "; ".join(f"{name} {best[name].drain:,.0f}" for name in beside),
+    )
+
+
 def _goals(synchronous: Synchronous, best: dict[str, Rates]) -> list[Goal]:
-    ours, ceiling = best["Spool"], best["sqlite3 by hand"]
-    peers = max(rates.drain for name, rates in best.items() if SIDES[name].package)
+    ours = best["Spool"]
     assert ours.shared is not None
+    rivals = {
+        "SQLite by hand": ([best["sqlite3 by hand"].drain], 2.0),
+        "the fastest Python peer that keeps what it takes": (_python(best, keeps=True), 1 / 1.5),
+        "the fastest that deletes what it takes": (_python(best, keeps=False), 1 / 1.5),
+    }
     unfair = max(ours.shared.jobs) / max(1, min(ours.shared.jobs))
     return [
-        Goal(f"{synchronous}: SQLite by hand, of Spool's rate", ceiling.drain / ours.drain, 2.0),
-        Goal(f"{synchronous}: the fastest peer, of Spool's rate", peers / ours.drain, 1 / 1.5),
+        *(
+            Goal(f"{synchronous}: {who}, of Spool's rate", max(rates) / ours.drain, most)
+            for who, (rates, most) in rivals.items()
+            if rates
+        ),
         Goal(f"{synchronous}: the busiest process, of the idlest one's jobs", unfair, 2.0),
     ]
 
 
-def _cost_ms(waiting: int, done: int) -> float:
-    """Milliseconds to take and finish one job, as the median of groups, in a queue that holds so many others."""
+def _python(best: dict[str, Rates], *, keeps: bool) -> list[float]:
+    return [rates.drain for name, rates in best.items() if SIDES[name].package and SIDES[name].keeps is keeps]
+
+
+def costs_ms(fills: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
+    """Milliseconds of CPU to take and finish one job beside so many others; the queues take turns, medians count."""
+    worker = Worker(new_id(), "bench", "0", ("ingest",), 1)
+    spent: dict[tuple[int, int], list[float]] = {each: [] for each in fills}
     with tempfile.TemporaryDirectory(prefix="spool-bench-") as folder:
-        store = LocalJobStore(Path(folder) / "queue.db")
-        store.migrate()
-        fill(store, waiting + _SAMPLE, done)
-        worker = Worker(new_id(), "bench", "0", ("ingest",), 1)
-        with store._connection() as connection:
-            connection.execute("PRAGMA synchronous = NORMAL")
-        costs = [_timed(lambda: _work(store, worker, _AT_ONCE)) / _AT_ONCE for _ in range(_SAMPLE // _AT_ONCE)]
-        store.close()
-    return 1000 * statistics.median(costs)
-
-
-def _timed(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+        stores = {each: LocalJobStore(Path(folder) / f"{each[0]}-{each[1]}.db") for each in fills}
+        for (waiting, done), store in stores.items():
+            store.migrate()
+            fill(store, waiting + _SAMPLE, done)
+            with store._connection() as connection:
+                connection.execute("PRAGMA synchronous = NORMAL")
+        for _ in range(_SAMPLE // _AT_ONCE):
+            for each, store in stores.items():
+                began = time.process_time()
+                _work(store, worker, _AT_ONCE)
+                spent[each].append(1000 * (time.process_time() - began) / _AT_ONCE)
+        for store in stores.values():
+            store.close()
+    return {each: statistics.median(sample) for each, sample in spent.items()}
 
 
 def _work(store: LocalJobStore, worker: Worker, jobs: int) -> None:

@@ -35,10 +35,14 @@ class Side:
     """A competitor: how to open it, what a job costs it, and what it gives for that."""
 
     name: str
-    open: Callable[[Path, Synchronous], Queue]
+    open: Callable[[Path, Synchronous], Queue] | None
     package: str
     gives: str
     processes: bool = True
+    #: The program of a side that is not Python's.
+    script: str = ""
+    #: Whether a job that a process has taken is still there when the process is killed.
+    keeps: bool = True
 
 
 class _Ceiling:
@@ -179,8 +183,9 @@ SIDES = {
     for side in (
         Side("sqlite3 by hand", _Ceiling, "", "claim and fenced finish; no history"),
         Side("Spool", _Spool, "", "fenced; history, statistics, families"),
-        Side("huey", _Huey, peers.HUEY, "taken is deleted; lost when killed"),
+        Side("huey", _Huey, peers.HUEY, "taken is deleted; lost when killed", keeps=False),
         Side("litequeue", _Litequeue, peers.LITEQUEUE, "take and done; no fence"),
         Side("persist-queue", _PersistQueue, peers.PERSIST_QUEUE, "take and ack; one process", processes=False),
+        Side("plainjob (Node)", None, "", "take and done; no fence", script="plainjob.mjs"),
     )
 }

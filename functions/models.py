@@ -89,13 +89,13 @@ ChildKey = Annotated[
 class Body(BaseModel):
     """The JSON body of a request."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class Query(BaseModel):
     """The query of a request's URL."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class _JobFields(Body):

@@ -19,7 +19,7 @@ _POLL_MS = {Status.RUNNING: 1000, Status.RETRYING: 2000, Status.WAITING: 2000, S
 class View(BaseModel):
     """One kind of answer."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
 
 Time = Field(json_schema_extra={"format": "date-time"}, description="ISO 8601, UTC, milliseconds.")

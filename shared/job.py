@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -284,15 +285,23 @@ class Job:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Job:
         """Decode a row of the job table; columns that are JSON text become values."""
-        values = {name: row[name] for name in _JOB_FIELDS if name in row.keys()}  # noqa: SIM118 - sqlite3.Row iterates values
+        values = dict(zip(_COLUMNS, _values_of(row), strict=True))
+        if "ahead" in row.keys():  # noqa: SIM118 - sqlite3.Row iterates values
+            values["ahead"] = row["ahead"]
         values["status"] = Status(values["status"])
         values["own_work"] = bool(values["own_work"])
         values["params"] = json.loads(values["params"])
-        values["tags"] = tuple(json.loads(values["tags"]))
+        values["tags"] = tuple(_list(values["tags"]))
         values["result"] = None if values["result"] is None else json.loads(values["result"])
         values["error"] = None if values["error"] is None else json.loads(values["error"])
-        values["outputs"] = tuple(Output(**item) for item in json.loads(values["outputs"]))
+        values["outputs"] = tuple(Output(**item) for item in _list(values["outputs"]))
         return cls(**values)
 
 
-_JOB_FIELDS = tuple(f.name for f in dataclasses.fields(Job))
+#: What a row always has; read in one go, since a job is read twice in its life at the least.
+_COLUMNS = tuple(f.name for f in dataclasses.fields(Job) if f.name != "ahead")
+_values_of = operator.itemgetter(*_COLUMNS)
+
+
+def _list(text: str) -> list[Any]:
+    return [] if text == "[]" else json.loads(text)

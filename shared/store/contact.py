@@ -50,6 +50,8 @@ class Contact:
             structlog.get_logger("spool.database").warning("the database does not answer", reason=reason)
 
     def _answered(self) -> None:
+        if self._silent_since is None:
+            return
         with self._lock:
             since, was_away = self._silent_since, self.away
             self._silent_since, self.away = None, False

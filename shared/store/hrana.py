@@ -85,32 +85,41 @@ class Hrana:
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._pool = urllib3.PoolManager(maxsize=64, timeout=timeout, retries=False, ca_certs=ca_certs)
 
-    def batch(self, statements: Sequence[tuple[str, Parameters]], mode: str | None) -> list[Result]:
+    def batch(
+        self, statements: Sequence[tuple[str, Parameters]], mode: str | None, only_if: Sequence[str | None] = ()
+    ) -> list[Result]:
         """Run statements in one transaction and one request; `mode` is IMMEDIATE or DEFERRED, None for no transaction.
 
-        Each step runs only when the one before it succeeded; whatever fails rolls everything back. Raises `Busy`
-        (nothing was executed), `Refused` (a constraint or trigger), `Unreachable`, `Overloaded`, `Denied`, `Blocked`
-        or, for a statement that the server does not understand, `Unavailable`.
+        Each step runs only when the one before it succeeded; whatever fails rolls everything back. `only_if` has a
+        query for each statement, or None: of neighbours with the same query none is run when it finds nothing. Raises
+        `Busy` (nothing was executed), `Refused` (a constraint or trigger), `Unreachable`, `Overloaded`, `Denied`,
+        `Blocked` or, for a statement that the server does not understand, `Unavailable`.
         """
-        steps = [_statement(text, params) for text, params in statements]
+        chain = _Chain()
         if mode is not None:
-            steps = [{"sql": f"BEGIN {mode}"}, *steps, {"sql": "COMMIT"}]
-        chain: list[dict[str, Any]] = [
-            {"stmt": step} | ({"condition": {"type": "ok", "step": place - 1}} if place else {})
-            for place, step in enumerate(steps)
-        ]
+            chain.add({"sql": f"BEGIN {mode}"})
+        places = []
+        for place, (text, params) in enumerate(statements):
+            chain.ask(only_if[place] if only_if else None)
+            places.append(chain.add(_statement(text, params)))
+        chain.ask(None)
         if mode is not None:
-            unless_committed = {"type": "not", "cond": {"type": "ok", "step": len(steps) - 1}}
+            committed = chain.add({"sql": "COMMIT"})
+            unless_committed = {"type": "not", "cond": {"type": "ok", "step": committed}}
             began = {"type": "ok", "step": 0}
-            chain.append(
+            chain.steps.append(
                 {"stmt": {"sql": "ROLLBACK"}, "condition": {"type": "and", "conds": [began, unless_committed]}}
             )
-        answer = self._pipeline([{"type": "batch", "batch": {"steps": chain}}, {"type": "close"}])
-        errors = [error for error in answer["step_errors"][: len(steps)] if error is not None]
-        if errors:
-            raise _sql_error(errors[0])
-        wanted = answer["step_results"][: len(steps)]
-        return [_result(result) for result in (wanted[1:-1] if mode is not None else wanted)]
+        answer = self._pipeline([{"type": "batch", "batch": {"steps": chain.steps}}, {"type": "close"}])
+        results, errors = answer["step_results"], answer["step_errors"]
+        wanted = len(chain.steps) - (mode is not None)
+        failed = [error for place, error in enumerate(errors[:wanted]) if error and place not in chain.questions]
+        if failed:
+            raise _sql_error(failed[0])
+        asked = {place + 1: results[place] for place in chain.questions}
+        return [
+            _result(results[place]) if results[place] is not None else _unneeded(asked.get(place)) for place in places
+        ]
 
     @contextmanager
     def stream(self) -> Iterator[Stream]:
@@ -160,6 +169,43 @@ class Hrana:
 
     def _follow(self, base_url: str | None) -> None:
         self._base = _allowed(base_url, self._home) or self._base
+
+
+class _Chain:
+    """Steps of a batch, each of which runs only if the one before it did what it should.
+
+    A condition of Hrana sees whether a step succeeded and not what it found, so a question fails when the answer is
+    yes. One that fails for another reason is a yes, too: what it would have saved is done then, or fails in its turn.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Any]] = []
+        #: The places of questions, whose failure is an answer.
+        self.questions: set[int] = set()
+        self._before: dict[str, Any] | None = None
+        self._asked: str | None = None
+        self._no: dict[str, Any] | None = None
+
+    def ask(self, query: str | None) -> None:
+        """Let what follows run only if the query finds something; None: in any case."""
+        if query == self._asked:
+            return
+        if self._no is not None:
+            self._before = {"type": "or", "conds": [self._no, self._before]}
+        self._asked, self._no = query, None
+        if query is not None:
+            before = self._before
+            place = self.add({"sql": f"SELECT CASE WHEN EXISTS ({query}) THEN json('yes') END"})
+            self.questions.add(place)
+            yes = {"type": "error", "step": place}
+            self._no = {"type": "ok", "step": place}
+            self._before = yes if before is None else {"type": "and", "conds": [before, yes]}
+
+    def add(self, statement: dict[str, Any]) -> int:
+        """One more step; returns its place."""
+        self.steps.append({"stmt": statement} | ({"condition": self._before} if self._before else {}))
+        self._before = {"type": "ok", "step": len(self.steps) - 1}
+        return len(self.steps) - 1
 
 
 class Stream:
@@ -269,6 +315,12 @@ def _result(result: Mapping[str, Any]) -> Result:
         rows_read=int(result.get("rows_read", 0)),
         rows_written=int(result.get("rows_written", 0)),
     )
+
+
+def _unneeded(question: Mapping[str, Any] | None) -> Result:
+    """Of a statement that was not needed; the first of its neighbours has what the question cost."""
+    read = 0 if question is None else int(question.get("rows_read", 0))
+    return Result(columns=(), values=[], affected=0, last_id=None, rows_read=read, rows_written=0)
 
 
 def _sql_error(error: Mapping[str, Any]) -> Exception:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import sqlite3  # noqa: TID251 - this is the file that knows the database driver
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +27,8 @@ from shared.store.usage import Usage
 _PATIENCE_S = 10.0
 _POLL_S = 0.01
 _INCREMENTAL = 2
+#: The names of a statement's columns, kept so that they are not made anew for each row.
+_columns: dict[str, tuple[str, ...]] = {}
 
 
 class LocalJobStore(SqlJobStore):
@@ -34,7 +36,8 @@ class LocalJobStore(SqlJobStore):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        #: Lists are safe between threads as long as nothing but append and pop is asked of them.
+        self._idle: list[sqlite3.Connection] = []
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._contact = Contact()
@@ -101,12 +104,12 @@ class LocalJobStore(SqlJobStore):
             for connection in self._all:
                 connection.close()
             self._all.clear()
-            self._idle = queue.LifoQueue()
+            self._idle = []
 
     def _run(self, batch: Sequence[Statement]) -> list[list[Row]]:
         self.usage.count()
         with self._contact.watched(), self._connection() as connection, self._transaction(connection, "IMMEDIATE"):
-            return [_execute(connection, statement) for statement in batch]
+            return _execute_all(connection, batch)
 
     def _read(self, batch: Sequence[Statement]) -> list[list[Row]]:
         self.usage.count()
@@ -119,8 +122,8 @@ class LocalJobStore(SqlJobStore):
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = self._idle.get_nowait()
-        except queue.Empty:
+            connection = self._idle.pop()
+        except IndexError:
             connection = self._connect()
             with self._lock:
                 self._all.append(connection)
@@ -134,7 +137,7 @@ class LocalJobStore(SqlJobStore):
                 raise
             raise _unavailable(error, self._path) from error
         finally:
-            idle.put(connection)
+            idle.append(connection)
 
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection, mode: str) -> Iterator[None]:
@@ -168,6 +171,7 @@ class _DataVersionWatch:
     look_s = 0.0
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.row_factory = None  # a hundred looks a second are all that an idle worker does
         self._connection = connection
         self._version = self._look()
 
@@ -192,11 +196,18 @@ class _DataVersionWatch:
         self._connection.close()
 
     def _look(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()["data_version"])
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _patiently(execute: Callable[[str], object], statement: str) -> None:
     # SQLite's own busy handler lets the same process win again and again; random waits share the lock fairly.
+    try:
+        execute(statement)
+    except sqlite3.OperationalError as error:
+        if not _is_busy(error):
+            raise
+    else:
+        return
     for attempt in Retrying(
         retry=retry_if_exception(_is_busy),
         wait=wait_random(0.0005, 0.01),
@@ -207,8 +218,29 @@ def _patiently(execute: Callable[[str], object], statement: str) -> None:
             execute(statement)
 
 
+def _execute_all(connection: sqlite3.Connection, batch: Sequence[Statement]) -> list[list[Row]]:
+    """Each one's rows; those that are not needed once, are not until one that is always needed has run."""
+    results: list[list[Row]] = []
+    nothing_to_do = False
+    for statement in batch:
+        if statement.only_if is None:
+            nothing_to_do = False
+        elif not nothing_to_do:
+            nothing_to_do = not connection.execute(statement.only_if).fetchall()
+        results.append([] if nothing_to_do else _execute(connection, statement))
+    return results
+
+
 def _execute(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
-    return connection.execute(statement.text, statement.params).fetchall()
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    rows: list[tuple[Any, ...]] = cursor.execute(statement.text, statement.params).fetchall()
+    if not rows:
+        return []
+    names = _columns.get(statement.text, ())
+    if len(names) != len(rows[0]):  # a migration may add a column to what is read whole
+        names = _columns[statement.text] = tuple(sys.intern(column[0]) for column in cursor.description)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:

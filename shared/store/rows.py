@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
-from shared.job import PHASES, TERMINAL, Job, NewJob, Output, Status, new_id
+from shared.job import PHASES, TERMINAL, Job, NewJob, Output, Progress, Status, new_id
 from shared.keys import ApiKey
 from shared.session import Message, Session, Turn
 from shared.store.protocol import (
@@ -26,6 +26,7 @@ from shared.store.protocol import (
 )
 
 Row = Mapping[str, Any]
+_PROGRESS = tuple(field.name for field in fields(Progress))
 _SESSION_COLUMNS = ("id", "place", "program", "title", "caller", "created_at", "updated_at", "request_hash")
 
 
@@ -109,10 +110,15 @@ def beat_json(beat: Beat) -> dict[str, Any]:
     return {
         "id": beat.claim.job_id,
         "attempt": beat.claim.attempt,
-        **asdict(beat.progress),
+        **progress_row(beat.progress),
         "lines": [asdict(line) for line in beat.lines],
         "last_line": max((line.n for line in beat.lines), default=0),
     }
+
+
+def progress_row(progress: Progress) -> dict[str, Any]:
+    """Where an attempt stands, by column."""
+    return {name: getattr(progress, name) for name in _PROGRESS}  # asdict copies deeply, and costs ten times as much
 
 
 def to_tally(row: Row) -> Tally:

@@ -63,6 +63,7 @@ from shared.store.rows import (
     beat_json,
     names_json,
     new_row,
+    progress_row,
     sent_json,
     to_asset,
     to_key,
@@ -84,18 +85,22 @@ Bound = Mapping[str, str | int | float | None]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One SQL statement with named parameters (text, integer, float or None)."""
+    """One SQL statement with named parameters (text, integer, float or None).
+
+    `only_if` is a query without parameters: where it finds nothing, the statement would change nothing, and is not run.
+    """
 
     text: str
     params: Bound = field(default_factory=dict)
+    only_if: str | None = None
 
 
 _ROUND = (sql.CASCADE, sql.ADVANCE, sql.SETTLE)
 #: What a family still owes after one of its jobs moved: stop children, open phases, settle parents, level by level.
 #: The last round says what it moved, since there may be more after it.
 _TEND = (
-    *(Statement(text) for _ in range(MAX_DEPTH - 1) for text in _ROUND),
-    *(Statement(f"{text} RETURNING id") for text in _ROUND),
+    *(Statement(text, only_if=sql.OWED) for _ in range(MAX_DEPTH - 1) for text in _ROUND),
+    *(Statement(f"{text} RETURNING id", only_if=sql.OWED) for text in _ROUND),
 )
 #: A family is at rest after this many batches more; if one ever is not, the janitor goes on with it.
 _MOST_BATCHES = len(PHASES) * MAX_DEPTH
@@ -619,7 +624,7 @@ class SqlJobStore(ABC):
             "outputs": json.dumps([asdict(output) for output in outcome.outputs]),
             "error": None if failure is None else json.dumps(failure.as_json(claim.attempt)),
             "last_line": max((line.n for line in lines), default=0),
-            **asdict(progress),
+            **progress_row(progress),
         }
         finish = [*_last_lines(claim, lines, outcome.word), Statement(sql.FINISH, params)]
         confirm = Statement(sql.CONFIRM, {"id": claim.job_id, "finish": params["finish"]})

@@ -94,6 +94,7 @@ class TursoJobStore(SqlJobStore):
 
     def _send(self, batch: Sequence[Statement], mode: str | None) -> list[list[Row]]:
         statements = [(statement.text, statement.params) for statement in batch]
+        only_if = [statement.only_if for statement in batch]
         for attempt in Retrying(
             retry=retry_if_exception_type(_REPEATABLE),
             wait=wait_random_exponential(multiplier=0.05, max=2.0),
@@ -101,7 +102,7 @@ class TursoJobStore(SqlJobStore):
             reraise=True,
         ):
             with attempt, self._contact.watched(), self._turn if mode == "IMMEDIATE" else nullcontext():
-                results = self._client.batch(statements, mode)
+                results = self._client.batch(statements, mode, only_if)
         self.usage.count(sum(one.rows_read for one in results), sum(one.rows_written for one in results))
         if self._on_result:
             for result in results:

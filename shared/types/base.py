@@ -29,7 +29,8 @@ Source = Annotated[
 class Params(BaseModel):
     """Parameters of a job: unknown fields are errors, numbers carry their unit in the name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    #: Built when the first job of a type comes: a function that starts cold builds one of them, not twenty.
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, str_strip_whitespace=True)
 
     @model_validator(mode="after")
     def _keeps_its_presets(self) -> Self:

@@ -32,7 +32,7 @@ class ReportParams(JobParams):
 class Facts(BaseModel):
     """A part of the document. A number that cannot be told is null: silence has no loudness."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 Span = Annotated[tuple[float, float], Field(description="Where it begins and ends, in seconds.")]

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.reliability.test_guards import PARTS
+from tests.reliability.copied import PARTS
 
 ROOT = Path(__file__).parents[2]
 #: Chaos ends sooner when it sees something while it goes on.

@@ -132,7 +132,7 @@ def _steps(store: LocalJobStore, verb) -> int:
         taken += 1
         return 0
 
-    connection = store._idle.queue[-1]
+    connection = store._idle[-1]
     connection.set_progress_handler(step, 100)
     try:
         verb(store)
@@ -169,6 +169,33 @@ def test_work_does_not_grow_with_the_queue(deep, shallow, verb):
     """The same verb takes about the same number of SQLite's instructions in a queue fifty times as deep."""
     few, many = _steps(shallow, WORK[verb]), _steps(deep, WORK[verb])
     assert many <= 1.3 * few + 5
+
+
+def test_a_job_without_a_family_pays_one_look_for_families(tmp_path):
+    """Finish and claim ask once whether a family owes something, and run none of the twelve statements then."""
+    store = LocalJobStore(tmp_path / "spool.db")
+    store.migrate()
+    owned = running(store)
+    create(store)
+    said: list[str] = []
+    store._idle[-1].set_trace_callback(said.append)
+    store.finish(owned.claim, DONE, next=ClaimRequest(WORKER, new_id(), 90))
+    store._idle[-1].set_trace_callback(None)
+    store.close()
+    assert said.count(sql.OWED) == 1
+    assert [text for text in said if text.startswith((sql.CASCADE, sql.ADVANCE, sql.SETTLE))] == []
+
+
+def test_a_column_that_comes_while_a_process_runs_is_read_as_itself(tmp_path):
+    """A newer release may migrate the database under a process that has read a job before."""
+    store = LocalJobStore(tmp_path / "spool.db")
+    store.migrate()
+    made = create(store)
+    assert store.cancel(made.id).status == "cancelled"
+    store._run([Statement("ALTER TABLE job ADD COLUMN newer TEXT DEFAULT 'new'")])
+    assert store.cancel(made.id) == store.get(made.id)
+    assert store._read([Statement(sql.ROW, {"id": made.id})])[0][0]["newer"] == "new"
+    store.close()
 
 
 def test_the_step_counter_sees_a_scan(deep, shallow):

@@ -151,6 +151,40 @@ def test_a_statement_that_does_not_fit_the_schema_asks_for_a_migration(client):
         run(client, "SELECT nothing FROM nowhere")
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_statements_that_are_not_needed_are_not_run(client, there):
+    """Only if the query finds something, all neighbours run, and what follows them runs in any case."""
+    run(client, "DELETE FROM thing")
+    insert = "INSERT INTO thing (name, size) VALUES (:name, 1) RETURNING name"
+    names = ["first", "second", "third", "last"]
+    query = f"SELECT 1 FROM thing WHERE name = '{'first' if there else 'second'}'"
+    statements = [(insert, {"name": name}) for name in names]
+    results = client.batch(statements, "IMMEDIATE", [None, query, query, None])
+    needed = names if there else ["first", "last"]
+    assert [row["name"] for result in results for row in result.rows] == needed
+    assert [name for (name,) in run(client, "SELECT name FROM thing ORDER BY id")] == needed
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3])
+def test_a_batch_with_a_question_is_all_or_nothing_too(client, fails):
+    """Whichever statement is refused, one that depends on the question or the one after it, nothing stays."""
+    run(client, "DELETE FROM thing")
+    insert = "INSERT INTO thing (name, size) VALUES (:name, :size)"
+    statements = [(insert, {"name": str(place), "size": None if place == fails else 1}) for place in range(4)]
+    query = "SELECT 1 FROM thing"
+    with pytest.raises(Refused, match="NOT NULL"):
+        client.batch(statements, "IMMEDIATE", [None, query, query, None])
+    assert count(client) == 0
+
+
+def test_a_question_that_cannot_be_answered_saves_nothing(client):
+    """It counts as a yes: the statement is run, rather than left out because of somebody's fault."""
+    run(client, "DELETE FROM thing")
+    insert = ("INSERT INTO thing (name, size) VALUES ('x', 1)", {})
+    client.batch([insert], "IMMEDIATE", ["SELECT 1 FROM nowhere"])
+    assert count(client) == 1
+
+
 def test_rows_read_and_written_are_the_servers_own_counts(client):
     """What a provider bills."""
     run(client, "DELETE FROM thing")

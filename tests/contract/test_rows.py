@@ -96,7 +96,9 @@ def test_rows_and_requests_stay_within_their_bounds(counted, depth, record_prope
     assert read["control, 4 jobs"] <= 4 + 1
     assert written["heartbeat, 4 jobs"] <= 4 + 1
     assert read["heartbeat, 4 jobs"] <= 8 * 4 + 2
-    assert read["finish"] <= 30
+    assert read["finish"] <= 10
+    assert read["reap"] <= 10
+    assert read["tend"] <= 10
     limits = Admission("a caller", writes_per_minute=100_000, max_waiting=1_000_000)
     made = []
     charged = counted.count(lambda: made.append(store.admitting(limits).create([job(priority=-1)])[0]))

@@ -72,7 +72,7 @@ class Place:
         self.store.close()
         connection = self.store._connect()
         connection.create_function("julianday", 1, julianday)
-        self.store._idle.put(connection)
+        self.store._idle.append(connection)
 
     def change(self, statement: str) -> None:
         """Change the database behind everyone's back, as only time can."""
