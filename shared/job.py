@@ -286,8 +286,8 @@ class Job:
     def from_row(cls, row: Mapping[str, Any]) -> Job:
         """Decode a row of the job table; columns that are JSON text become values."""
         values = dict(zip(_COLUMNS, _values_of(row), strict=True))
-        if "ahead" in row.keys():  # noqa: SIM118 - sqlite3.Row iterates values
-            values["ahead"] = row["ahead"]
+        names = row.keys()
+        values |= {name: row[name] for name in _OF_READS if name in names}
         values["status"] = Status(values["status"])
         values["own_work"] = bool(values["own_work"])
         values["params"] = json.loads(values["params"])
@@ -298,8 +298,10 @@ class Job:
         return cls(**values)
 
 
+#: What only some reads tell.
+_OF_READS = ("ahead", "retried_as")
 #: What a row always has; read in one go, since a job is read twice in its life at the least.
-_COLUMNS = tuple(f.name for f in dataclasses.fields(Job) if f.name != "ahead")
+_COLUMNS = tuple(f.name for f in dataclasses.fields(Job) if f.name not in _OF_READS)
 _values_of = operator.itemgetter(*_COLUMNS)
 
 
