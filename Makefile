@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
+# Nothing here is compiled when it is installed: each module is when a process first needs it, and then kept. Where the
+# environment forbids to keep it, hundreds of processes would compile the same again and again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants talk check check-infra deploy rehearse bench bench-long bench-smoke bench-tables soak lock clean
 
