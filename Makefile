@@ -68,10 +68,11 @@ browser: setup
 screenshots: setup browser
 	@$(BIN)/python -m tests.browser.screenshots
 
-# Much of a test's time is waiting, for leases to end, for servers and workers to start: so one more than there are cores.
-TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+# Half of a test's time is waiting, for leases to end, for disks, for servers and workers to start: so two more than there
+# are cores. tests/conftest.py says who takes what.
+TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 2)')
 test: setup tools interop browser
-	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal
+	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE)
 
 # The database away for one minute and for ten, and lost in a silent network for two, with the settings of production.
 outage: setup
