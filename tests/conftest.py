@@ -1,4 +1,4 @@
-"""Fixtures that any test may ask for, the order in which the tests run, and which of them one process takes together."""
+"""Fixtures that any test may ask for, the order of the tests, and which of them one process takes together."""
 
 import pytest
 
