@@ -103,7 +103,7 @@ chaos: setup
 talk: setup
 	@AGENT_S=60 $(BIN)/python -m pytest tests/worker/test_agent.py tests/worker/test_workflow.py --timeout 600
 
-# Chaos on copies of the code with one fault planted in each: every one must be noticed.
+# Copies of the code with one fault planted in each: every one must be noticed, by chaos or where a test stages it.
 plants: setup
 	@$(BIN)/python -m tests.chaos.plants
 
