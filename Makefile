@@ -71,7 +71,8 @@ screenshots: setup browser
 # Half of a test's time is waiting, for leases to end, for disks, for servers and workers to start: so two more than there
 # are cores. tests/conftest.py says who takes what.
 TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 2)')
-test: setup tools interop browser
+test: setup
+	@$(MAKE) -s -j 3 tools interop browser
 	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE)
 
 # The database away for one minute and for ten, and lost in a silent network for two, with the settings of production.
