@@ -216,7 +216,7 @@ PLANTS = (
         "sqlite",
         ("files left",),
         (
-            ("worker/folders.py", "        shutil.rmtree(self._home, ignore_errors=True)\n", ""),
+            ("worker/folders.py", "        shutil.rmtree(self._home, ignore_errors=True)\n", "        pass\n"),
             ("worker/folders.py", "        shutil.rmtree(place.parent, ignore_errors=True)", "        pass"),
         ),
     ),
@@ -238,6 +238,8 @@ def planted(plant: Plant) -> Iterator[Path]:
             if old not in text:
                 raise SystemExit(f"{plant.what}: {name} no longer says {old!r}")
             (folder / name).write_text(text.replace(old, new))
+            if name.endswith(".py"):  # what cannot even be imported would be noticed by anybody
+                compile((folder / name).read_text(), name, "exec")
         yield folder
 
 
