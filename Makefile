@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
+# Nothing here is compiled when it is installed: each module is when a process first needs it, and then kept. Where the
+# environment forbids to keep it, hundreds of processes would compile the same again and again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants talk check check-infra deploy rehearse bench bench-long bench-smoke bench-tables soak lock clean
 
@@ -65,10 +68,12 @@ browser: setup
 screenshots: setup browser
 	@$(BIN)/python -m tests.browser.screenshots
 
-# Much of a test's time is waiting, for leases to end, for servers and workers to start: so one more than there are cores.
-TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
-test: setup tools interop browser
-	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal
+# Half of a test's time is waiting, for leases to end, for disks, for servers and workers to start: so two more than there
+# are cores. tests/conftest.py says who takes what.
+TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 2)')
+test: setup
+	@$(MAKE) -s -j 3 tools interop browser
+	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE)
 
 # The database away for one minute and for ten, and lost in a silent network for two, with the settings of production.
 outage: setup
@@ -99,7 +104,7 @@ chaos: setup
 talk: setup
 	@AGENT_S=60 $(BIN)/python -m pytest tests/worker/test_agent.py tests/worker/test_workflow.py --timeout 600
 
-# Chaos on copies of the code with one fault planted in each: every one must be noticed.
+# Copies of the code with one fault planted in each: every one must be noticed, by chaos or where a test stages it.
 plants: setup
 	@$(BIN)/python -m tests.chaos.plants
 

@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NotRequired, TypedDict, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from shared.job import ENDED_BADLY, TERMINAL, new_id
-from shared.presets import Preset
+
+if TYPE_CHECKING:
+    from shared.presets import Preset
 
 #: Called with bytes moved so far and bytes in all.
 Moved = Callable[[int, int], None]
@@ -278,6 +280,8 @@ class Client:
 
     def offers(self) -> tuple[dict[str, dict[str, Any]], list[Preset]]:
         """The job types that this API takes, each with the schema of its parameters, and the presets that it knows."""
+        from shared.presets import Preset  # noqa: PLC0415 - most commands need no presets and start faster without
+
         answer = self._json("GET", "/api/job-types")
         return {item["name"]: item["params"] for item in answer["items"]}, [
             Preset.model_validate(one, extra="ignore") for one in answer["presets"]

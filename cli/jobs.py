@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +15,9 @@ from rich.table import Table
 from cli.client import Client, CommandError, EventView, JobView, Unreachable, ended_badly, is_terminal
 from cli.live import PATIENCE_S, duration_text, size_text, stage_text, summary, took_s
 from cli.steering import steering_line
-from shared.presets import Preset
+
+if TYPE_CHECKING:
+    from shared.presets import Preset
 
 #: A log is asked for new lines this often: workers hand theirs in with their heartbeats.
 _LOG_S = 0.5

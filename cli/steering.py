@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.client import USAGE, Client, CommandError, JobView
-from shared.store.protocol import Steering
+
+if TYPE_CHECKING:
+    from shared.store.protocol import Steering
 
 
 def selection(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
@@ -26,10 +26,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
 from shared.mail_place import MailPlace, mail_place
-from shared.preset_file import read_presets
-from shared.presets import PRESETS, Preset
-from shared.programs import Program, load_programs
-from shared.types import JOB_TYPES, JobType
+
+if TYPE_CHECKING:
+    from shared.presets import Preset
+    from shared.programs import Program
+    from shared.types import JobType
+
+# What job types, presets and programs are is imported where it is asked for: a command that only talks to the API asks
+# for none of it, and starts in half the time.
 
 #: Providers that name the region in their address.
 _REGION_IN_HOST = re.compile(r"s3\.([a-z0-9-]+)\.(?:backblazeb2\.com|wasabisys\.com|scw\.cloud|amazonaws\.com)")
@@ -106,7 +110,7 @@ class Settings(BaseSettings):
     #: Set by AWS inside a Lambda function; None everywhere else.
     lambda_function: str | None = Field(default=None, validation_alias=AliasChoices("AWS_LAMBDA_FUNCTION_NAME"))
 
-    _known_presets: Mapping[str, Preset] = PrivateAttr(default=PRESETS)
+    _own_presets: Mapping[str, Preset] | None = PrivateAttr(default=None)
     _mail: MailPlace | None = PrivateAttr(default=None)
 
     @field_validator("api_tokens", "cors_origins", "webhook_secret", "mail_to", mode="before")
@@ -125,6 +129,10 @@ class Settings(BaseSettings):
     @field_validator("timeouts")
     @classmethod
     def _timeouts_name_types(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value:
+            return value
+        from shared.types import JOB_TYPES  # noqa: PLC0415 - see above
+
         for name, seconds in value.items():
             if name not in JOB_TYPES:
                 raise ValueError(f"{name!r} is no job type; choose from {', '.join(JOB_TYPES)}")
@@ -178,8 +186,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _presets_are_read(self) -> Self:
         if self.presets is not None:
+            from shared.preset_file import read_presets  # noqa: PLC0415 - see above
+
             try:
-                self._known_presets = read_presets(self.presets)
+                self._own_presets = read_presets(self.presets)
             except ValueError as error:
                 raise ValueError(f"SPOOL_PRESETS: {error}") from None
         return self
@@ -198,7 +208,9 @@ class Settings(BaseSettings):
     @property
     def known_presets(self) -> Mapping[str, Preset]:
         """The presets that a new job may name: those of Spool, as this deployment changes and completes them."""
-        return self._known_presets
+        from shared.presets import PRESETS  # noqa: PLC0415 - see above
+
+        return PRESETS if self._own_presets is None else self._own_presets
 
     @property
     def s3(self) -> S3Place | None:
@@ -224,12 +236,18 @@ class Settings(BaseSettings):
     @cached_property
     def registered(self) -> dict[str, Program]:
         """The external programs, by their job type. Raises `ConfigurationError` for a file with faults."""
-        programs = {} if self.programs is None else load_programs(self.programs)
+        if self.programs is None:
+            return {}
+        from shared.programs import load_programs  # noqa: PLC0415 - see above
+
+        programs = load_programs(self.programs)
         return {program.job_type.name: program for program in programs.values()}
 
     @cached_property
     def job_types(self) -> dict[str, JobType]:
         """What this deployment can do: the built-in types, and one for each registered program."""
+        from shared.types import JOB_TYPES  # noqa: PLC0415 - see above
+
         return JOB_TYPES | {name: program.job_type for name, program in self.registered.items()}
 
     def timeout_s(self, job_type: str) -> float:
@@ -248,7 +266,7 @@ def load_settings(**overrides: object) -> Settings:
             prefix = f"{name if name.isupper() else 'SPOOL_' + name.upper()}: " if name else ""
             sentences.append(prefix + item["msg"].removeprefix("Value error, "))
         raise ConfigurationError("; ".join(sentences)) from None
-    _ = settings.job_types  # a file of programs that has faults stops the start, too
+    _ = settings.registered  # a file of programs that has faults stops the start, too
     return settings
 
 

@@ -1,21 +1,41 @@
-"""Fixtures that any test may ask for, and the order in which the tests run."""
+"""Fixtures that any test may ask for, the order of the tests, and which of them one process takes together."""
 
 import pytest
 
 pytest_plugins = ["tests.media.fixtures", "tests.real.figures"]
 
-#: What takes longest, and keeps several processes busy: first, and so one after the other in one process of pytest,
-#: while the other processes take everything else from it. Last, it would keep all but one of them waiting.
+#: Packages whose tests share what is dear to start: a browser, `spool dev`, the zip. One process takes such a package.
+TOGETHER = ("tests/browser/", "tests/cli/", "tests/deploy/")
+#: What takes longest, in this order. Last, it would keep all processes but one waiting.
 LONGEST = (
-    *("tests/chaos/test_chaos.py", "tests/chaos/test_crash_points.py", "tests/network/test_whole_way.py"),
-    *("tests/attack/test_document.py", "tests/model/test_model.py", "tests/network/test_outages.py"),
+    *("tests/browser/", "tests/cli/", "tests/chaos/test_crash_points.py", "tests/chaos/test_chaos.py"),
+    *("tests/model/test_model.py", "tests/network/test_whole_way.py", "tests/reliability/test_guards.py"),
+    *("tests/deploy/", "tests/network/test_outages.py", "tests/hostile/test_media.py", "tests/attack/test_document.py"),
+    *("tests/flow/test_edit.py", "tests/contract/test_repeats.py", "tests/contract/test_storage.py"),
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest tests first; the others keep their order."""
-    items.sort(key=lambda item: _place(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: _turn(_share(item.nodeid)))
 
 
-def _place(path: str) -> int:
-    return LONGEST.index(path) if path in LONGEST else len(LONGEST)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Under `-n`: whoever is free takes the next file or package, whole, so that its fixtures are made once."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - most runs have one process
+
+    class InShares(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _share(nodeid)
+
+    config.option.loadscopereorder = False
+    return InShares(config, log)
+
+
+def _share(nodeid: str) -> str:
+    return next((package for package in TOGETHER if nodeid.startswith(package)), nodeid.partition("::")[0])
+
+
+def _turn(share: str) -> int:
+    return LONGEST.index(share) if share in LONGEST else len(LONGEST)

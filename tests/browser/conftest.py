@@ -21,13 +21,13 @@ from shared.store.local import LocalJobStore
 from shared.store.sql import Statement
 from tests.browser.screen import Screen, chromium, screen
 from tests.cli.conftest import Dev, start_dev
+from tests.real.queue import new_queue
 
 
 @pytest.fixture
 def visit(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     """A visitor's client; keywords are settings."""
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     storage = LocalStorage(tmp_path / "storage", b"a secret of the tests")
 
     def client(**settings: object) -> TestClient:

@@ -14,8 +14,9 @@ import pytest
 from shared.store.local import LocalJobStore
 from shared.store.sql import SqlJobStore
 from shared.store.turso import TursoJobStore
-from tests.chaos import deaths
 from tests.chaos.conftest import FULL
+from tests.chaos.deaths import TABLES, apis, workers
+from tests.chaos.deaths.ways import Ways, all_ways, way
 from tests.chaos.points import all_points, callers_of, unguarded_moves
 from tests.chaos.world import Place, Verdict, World
 from tests.real.sqld import Sqld
@@ -78,13 +79,11 @@ def points(adapter: type[SqlJobStore]) -> list[str]:
     return sorted(name for name in all_points(adapter) if not name.startswith(unused))
 
 
-def plans(
-    adapter: type[SqlJobStore], ways: deaths.Ways, detours: deaths.Ways, split: Callable[..., None]
-) -> list[Plan]:
+def plans(adapter: type[SqlJobStore], ways: Ways, detours: Ways, split: Callable[..., None]) -> list[Plan]:
     """Each point by the first way to it, in the full form by all; `split` is a scenario with many points."""
     found: dict[Callable[..., None], list[str]] = {}
     for name in filter(_taken, points(adapter)):
-        taken = [deaths.way(ways, name), *(deaths.ways(detours, name) if FULL else ())]
+        taken = [way(ways, name), *(all_ways(detours, name) if FULL else ())]
         for scenario in filter(None, taken) if name.startswith(ONLY) else ():
             found.setdefault(scenario, []).append(name)
     for names in found.values():
@@ -106,7 +105,7 @@ def test_every_move_has_a_crash_point():
 @pytest.mark.parametrize("adapter", [LocalJobStore, TursoJobStore])
 def test_every_crash_point_is_reached(adapter):
     """There is a way to each; verbs that have none are called by nobody."""
-    lonely = [name for name in points(adapter) if not any(deaths.way(ways, name) for ways in deaths.TABLES)]
+    lonely = [name for name in points(adapter) if not any(way(ways, name) for ways in TABLES)]
     assert lonely == []
     assert [caller for verb in UNUSED for caller in callers_of(verb)] == []
 
@@ -119,7 +118,7 @@ def test_a_worker_may_die_anywhere(place, database, record_property):
         for name in plan.points:
             plan.scenario(world, name)
 
-    todo = plans(DATABASES[database], deaths.WORKERS, deaths.DETOURS, deaths.at_work)
+    todo = plans(DATABASES[database], workers.WORKERS, workers.DETOURS, workers.at_work)
     record_property("figure", _account(place, database, "workers", todo, die))
 
 
@@ -130,9 +129,9 @@ def test_an_api_may_die_anywhere(place, database, record_property):
     def die(world: World, plan: Plan) -> None:
         _, living = world.start_api()
         for name in plan.points:
-            plan.scenario(deaths.Client(world, name, living))
+            plan.scenario(apis.Client(world, name, living))
 
-    todo = plans(DATABASES[database], deaths.APIS, deaths.API_DETOURS, deaths.sending)
+    todo = plans(DATABASES[database], apis.APIS, apis.API_DETOURS, apis.sending)
     record_property("figure", _account(place, database, "APIs", todo, die))
 
 
@@ -144,7 +143,7 @@ def _account(place: Place, database: str, what: str, todo: Sequence[Plan], die: 
         name = f"{database}-{what}-{todo.index(plan)}"
         with ExitStack() as stack:
             server = stack.enter_context(Sqld(place.folder / f"{name}-server")) if database == "libsql" else None
-            migrated = plan.scenario is not deaths.at_first_start
+            migrated = plan.scenario is not workers.at_first_start
             world = World(place, name, server=server.url if server else None, migrated=migrated)
             stack.callback(world.end)
             die(world, plan)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos import deaths
+from tests.chaos.deaths import apis, workers
 from tests.chaos.world import Place, World
 
 
 @pytest.mark.parametrize(
     ("scenario", "point"),
     [
-        (deaths.purging, "storage.delete_prefix.before"),
-        (deaths.dropping, "storage.delete_prefix.before"),
-        (deaths.retrying, "create.write.after"),
-        (deaths.sending, "file.data.before"),
+        (apis.purging, "storage.delete_prefix.before"),
+        (apis.dropping, "storage.delete_prefix.before"),
+        (apis.retrying, "create.write.after"),
+        (apis.sending, "file.data.before"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -22,7 +22,7 @@ def test_a_request_that_an_api_died_of_can_be_sent_again(place: Place, scenario,
     """Nothing is made twice, nothing is lost, and no file outlives its row."""
     world = World(place, f"again-{scenario.__name__}")
     try:
-        scenario(deaths.Client(world, point, world.start_api()[1]))
+        scenario(apis.Client(world, point, world.start_api()[1]))
     finally:
         world.end()
 
@@ -31,7 +31,7 @@ def test_what_a_losing_attempt_stored_is_deleted_by_the_next(place) -> None:
     """A worker that dies with all its files stored leaves none of them beside those of the attempt that wins."""
     world = World(place, "losers")
     try:
-        deaths.at_work(world, "finish.write.before")
+        workers.at_work(world, "finish.write.before")
         world.finish()
         world.verdict()
     finally:
@@ -42,7 +42,7 @@ def test_what_a_dead_upload_left_is_dropped(place) -> None:
     """An hour after an API died while it took a file, the next file that is stored drops what had arrived."""
     world = World(place, "parts")
     try:
-        deaths.sending(deaths.Client(world, "file.data.before", world.start_api()[1]))
+        apis.sending(apis.Client(world, "file.data.before", world.start_api()[1]))
         world.an_hour_passes()
         world.storage.check()
         assert list(world.storage.root.glob(".incoming/*")) == []

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.forge import forge
+
 SPOOL = str(Path(sys.executable).parent / "spool")
 SECRETS = {
     "SPOOL_SECRET": "signs-local-addresses-of-the-tests",
@@ -127,18 +129,9 @@ class Spool:
 
     def __call__(self, *args: str) -> Ran:
         """Run it to its end."""
-        done = subprocess.run(
-            [SPOOL, *args],
-            cwd=self.folder,
-            env=environment(**self.settings),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Ran(done.returncode, done.stdout, done.stderr)
+        done = forge().run(args, self.folder, environment(**self.settings), timeout_s=DEADLINE_S)
+        assert "Traceback" not in done.err, done.err
+        return Ran(done.code, done.out, done.err)
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         """Start it and let it run."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cli.client import Client, CommandError, Unreachable
-from tests.cli.conftest import Spool
+from tests.cli.conftest import Spool, environment
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -50,6 +52,24 @@ def a_stranger(*answers: Answer) -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
+#: What a command imports only when it is asked for: the parts, the queue, what job types are, and the log.
+NOT_FOR_CLIENTS = (
+    "functions",
+    "worker",
+    "shared.store",
+    "shared.storage",
+    "shared.types",
+    "shared.presets",
+    "structlog",
+)
+CLIENT = f"""
+import sys
+from cli.main import app
+try:
+    app()
+finally:
+    print([name for name in {NOT_FOR_CLIENTS!r} if name in sys.modules])
+"""
 JSON = {"Content-Type": "application/json"}
 JOB = b'{"id": "1"}'
 
@@ -132,3 +152,11 @@ def test_a_damaged_download_leaves_no_file(tmp_path):
             client.download(output, tmp_path / "out.mp3", lambda done, total: None)
         client.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_only_asks_the_api_imports_nothing_else(tmp_path):
+    """Half of what it would take to start: people wait for it at every command, scripts at every line."""
+    told = environment(SPOOL_API_URL="http://127.0.0.1:9")
+    argv = [sys.executable, "-c", CLIENT, "jobs"]
+    ended = subprocess.run(argv, cwd=tmp_path, env=told, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "[]\n"), ended.stderr

@@ -15,6 +15,7 @@ from shared.store.sql import SqlJobStore, Statement
 from shared.store.turso import TursoJobStore
 from tests.real.authority import Authority, Tokens
 from tests.real.proxy import Proxy
+from tests.real.queue import new_queue
 from tests.real.sqld import Sqld
 
 TABLES = (
@@ -35,7 +36,7 @@ class Databases:
     def sqlite(self) -> LocalJobStore:
         """A new SQLite file."""
         self._made += 1
-        return LocalJobStore(self._folder / f"{self._made}.db")
+        return new_queue(self._folder / f"{self._made}.db")
 
     def libsql(self) -> TursoJobStore:
         """The module's libSQL server, emptied."""

@@ -23,6 +23,7 @@ from shared.storage.local import LocalStorage
 from shared.storage.protocol import StorageAdapter, UploadTarget
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Asset
+from tests.real.queue import new_queue
 from tests.real.s3 import Ministack, ago
 
 CONTENT = bytes(range(256)) * 300
@@ -73,8 +74,7 @@ class Place:
 def _local(tmp_path: Path) -> Iterator[Place]:
     now = [1_000_000.0]
     storage = LocalStorage(tmp_path / "storage", b"secret", clock=lambda: now[0])
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     settings = load_settings(_env_file=None, storage_url=f"file:{tmp_path}/storage")
 
     @contextmanager
@@ -89,8 +89,7 @@ def _local(tmp_path: Path) -> Iterator[Place]:
 
 
 def _s3(tmp_path: Path, server: Callable[[], Ministack], **sizes: int) -> Iterator[Place]:
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     with httpx2.Client() as http:
         yield Place(server().storage(**sizes), http, store, ago, tmp_path, signs=False)
     store.close()

@@ -31,7 +31,7 @@ QUICK: dict[str, object] = {"heartbeat_s": 0.5, "control_s": 0.2, "cancel_grace_
 PATH = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 LINKS = 80
 #: Workers that follow one another, what each must have ended before the next one comes, and how many jobs may wait.
-GENERATIONS, SHARE, WAITING = 3, 15, 20
+GENERATIONS, SHARE, WAITING = 3, 8, 20
 
 
 def read(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from shared.settings import Settings, load_settings
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
 from tests.functions.api import Api
+from tests.real.queue import new_queue
 
 
 @pytest.fixture
@@ -28,8 +29,7 @@ def settings_for(tmp_path: Path) -> Callable[..., Settings]:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LocalJobStore]:
     """A migrated database."""
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     yield store
     store.close()
 

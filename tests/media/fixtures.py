@@ -18,6 +18,7 @@ from shared.store.local import LocalJobStore
 from shared.store.protocol import ClaimRequest, Worker
 from tests.media import signals
 from tests.media.recordings import FOLDER, Recordings, locked
+from tests.real.queue import new_queue
 from worker.children import Children
 from worker.ffmpeg import Engine, find_engine
 from worker.process import Processes
@@ -80,8 +81,7 @@ def run(engine, notes, tmp_path) -> Iterator[Run]:
     work.mkdir()
     stop = Stop()
     processes = Processes(stop, grace_s=1.0)
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     job = _claimed(store)
     yield Run(
         job=job,

@@ -40,7 +40,7 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"within {patience_s:.0f} s: {what} did not happen"
-        time.sleep(0.02)
+        time.sleep(0.05)  # each look reads a log or asks the database, next to what is tested
 
 
 @dataclass

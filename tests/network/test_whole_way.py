@@ -20,7 +20,7 @@ from tests.real.proxy import FAULTS, Faults, Proxy
 
 #: Jobs by kind: recordings that ffmpeg masters, links to where no worker may go, which ends their jobs at once, and
 #: families of a parent and two such links.
-MASTERED, FAMILIES, LINKS = 40, 20, 900
+MASTERED, FAMILIES, LINKS = 20, 20, 920
 JOBS = MASTERED + 3 * FAMILIES + LINKS
 CLIENTS, SLOTS = 4, 3
 BAD_LINK = {"source": "http://192.168.0.1/talk.mp3"}

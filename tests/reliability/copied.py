@@ -57,7 +57,8 @@ class Copy:
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # a process of several threads is not to be forked
+            # A process of several threads is not to be forked; and what one test has compiled, the next need not.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""},
             text=True,
         )
 

@@ -14,6 +14,7 @@ from shared.storage.protocol import StorageAdapter
 from shared.storage.s3 import S3Place, S3Storage
 from shared.store.local import LocalJobStore
 from shared.store.protocol import ClaimRequest, Worker
+from tests.real.queue import new_queue
 from tests.real.s3 import KEYS
 from tests.worker.stand import PATIENCE_S, Program, Stand, settings_for, submit, until
 
@@ -21,8 +22,7 @@ from tests.worker.stand import PATIENCE_S, Program, Stand, settings_for, submit,
 @pytest.fixture
 def store(tmp_path) -> Iterator[LocalJobStore]:
     """A migrated, empty queue."""
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     yield store
     store.close()
 

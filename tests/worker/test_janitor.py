@@ -16,6 +16,7 @@ from shared.job import Job, Status, new_id
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
 from shared.store.protocol import Asset, Beat, ClaimRequest, Worker
+from tests.real.queue import new_queue
 from tests.worker.stand import settings_for, submit
 from worker.errands import Errand
 from worker.janitor import Janitor
@@ -84,8 +85,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path) -> Iterator[Place]:
     """A migrated, empty queue with its janitor."""
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     yield Place(store, LocalStorage(tmp_path / "storage", b"secret"), tmp_path)
     store.close()
 

@@ -17,6 +17,7 @@ from shared.errors import Unavailable
 from shared.job import Claim, Job, Status, new_id
 from shared.store.local import LocalJobStore
 from shared.store.protocol import ClaimRequest, Worker
+from tests.real.queue import new_queue
 from tests.worker.stand import PATIENCE_S, Program, Stand, settings_for, submit, until
 
 OTHER = Worker(id="other", host="there", version="0", types=("ingest",), slots=1)
@@ -25,8 +26,7 @@ OTHER = Worker(id="other", host="there", version="0", types=("ingest",), slots=1
 @pytest.fixture
 def store(tmp_path) -> Iterator[LocalJobStore]:
     """A migrated, empty queue."""
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     yield store
     store.close()
 

@@ -15,14 +15,14 @@ import pytest
 from shared.job import Status
 from shared.store.local import LocalJobStore
 from shared.types import JOB_TYPES
+from tests.real.queue import new_queue
 from tests.worker.stand import PATIENCE_S, ROOT, Program, settings_for, submit, until
 
 
 @pytest.fixture
 def store(tmp_path) -> Iterator[LocalJobStore]:
     """A migrated, empty queue."""
-    store = LocalJobStore(tmp_path / "spool.db")
-    store.migrate()
+    store = new_queue(tmp_path / "spool.db")
     yield store
     store.close()
 

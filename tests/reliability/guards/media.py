@@ -1,0 +1,96 @@
+"""Hostile media, and what ffmpeg and the prober say."""
+
+from tests.reliability.guards.guard import HOSTILE, Guard
+
+GUARDS = (
+    Guard(
+        4,
+        "seconds done are what ffmpeg says it did",
+        "worker/ffmpeg.py",
+        'seconds = int(value) / 1e6 if name == b"out_time_us" else 0.0',
+        'seconds = done + 0.25 if name == b"out_time_us" else 0.0',
+        "tests/worker/test_ffmpeg.py::test_progress_is_real_rises_and_ends_at_the_length",
+    ),
+    Guard(
+        9,
+        "a playlist is not opened whatever its name",
+        "worker/ffmpeg.py",
+        '"-protocol_whitelist", "file,pipe", "-format_whitelist", INPUT_FORMATS',
+        '"-protocol_whitelist", "file,pipe"',
+        "tests/worker/test_hostile.py",
+    ),
+    Guard(
+        9,
+        "a link leads to public addresses only",
+        "worker/fetch.py",
+        "if not all(network.allow(address, target.port) for address in found):",
+        "if not found:",
+        "tests/worker/test_fetch.py::test_the_product_connects_to_no_address_that_is_not_public",
+    ),
+    Guard(
+        9,
+        "no demuxer that opens other files is allowed",
+        "worker/ffmpeg.py",
+        '"wav,w64,aiff,au,caf,',
+        '"concat,wav,w64,aiff,au,caf,',
+        f"{HOSTILE}::test_a_script_that_points_elsewhere_is_refused_and_followed_by_nobody"
+        "[concat script to a sibling-]",
+    ),
+    Guard(
+        9,
+        "no protocol but files and pipes is allowed",
+        "worker/ffmpeg.py",
+        '"-protocol_whitelist", "file,pipe", ',
+        '"-protocol_whitelist", "file,pipe,http,tcp", ',
+        f"{HOSTILE}::test_every_command_that_reads_a_source_carries_the_whitelists",
+    ),
+    Guard(
+        9,
+        "a file has sixteen tracks at most",
+        "worker/prober.py",
+        '"max_streams": max_streams,',
+        '"max_streams": "100000",',
+        f"{HOSTILE}::test_a_file_of_too_many_tracks_is_refused",
+    ),
+    Guard(
+        9,
+        "the look into a file has a gigabyte",
+        "worker/probe.py",
+        "Limits(address_space_bytes=1 << 30,",
+        "Limits(address_space_bytes=None,",
+        f"{HOSTILE}::test_the_prober_is_limited_in_every_way",
+    ),
+    Guard(
+        9,
+        "an attempt has its share of the disk",
+        "worker/attempt.py",
+        "used_bytes(self._work, quota) >= quota",
+        "used_bytes(self._work, quota) < 0",
+        "tests/worker/test_loop.py::test_a_job_that_fills_its_folder_is_stopped",
+        waits=True,
+    ),
+    Guard(
+        9,
+        "the last words of a program are bounded",
+        "worker/launcher.py",
+        "            del self.tail[:-TAIL_BYTES]\n",
+        "",
+        "tests/worker/test_process.py::test_stderr_never_blocks_and_keeps_its_end",
+    ),
+    Guard(
+        9,
+        "a tag that cannot be read is no reason to refuse",
+        "worker/prober.py",
+        'metadata_errors="replace"',
+        'metadata_errors="strict"',
+        "tests/worker/test_probe.py::test_tags_in_an_older_encoding_are_no_reason_to_refuse",
+    ),
+    Guard(
+        6,
+        "a killed prober is no fault of the file",
+        "worker/probe.py",
+        "(ended.returncode == -signal.SIGKILL and spent)",
+        "ended.returncode == -signal.SIGKILL",
+        "tests/worker/test_probe.py::test_a_killed_prober_is_no_fault_of_the_file",
+    ),
+)
