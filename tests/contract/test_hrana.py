@@ -16,7 +16,7 @@ from tests.real.authority import Authority, Tokens
 from tests.real.proxy import Proxy
 from tests.real.sqld import Sqld
 
-QUICK = urllib3.Timeout(connect=0.3, read=0.3)
+QUICK = urllib3.Timeout(connect=5, read=2)
 
 
 @pytest.fixture(scope="module")
