@@ -331,6 +331,7 @@ def test_workers_are_shown_with_their_heartbeat_and_a_silent_one_in_red(operator
     queue.store.heartbeat(WORKER, [Beat(owned, Progress("encoding", 3, 5, 42.0))], lease_s=90)
     expect(hands).to_contain_text("Encoding")
     expect(worker).to_contain_text(re.compile(r"heard \d+ s ago"))
+    assert barriers(page) == []
     page.clock.install()
     page.clock.fast_forward("02:00")
     expect(worker).to_contain_text("silent")
