@@ -20,7 +20,7 @@ from shared.job import NewJob, Output, new_id
 from shared.settings import load_settings
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from worker.children import Children
 from worker.engine import Engine, find_engine
 from worker.pipelines import PIPELINES

@@ -44,8 +44,8 @@ def _by_hand(run: Callable[[str, tuple[int, ...]], list[tuple[int, ...]]]) -> Ca
 def _spool(url: str) -> Callable[[], None]:
     from shared.job import NewJob, Outcome, new_id  # noqa: PLC0415 - not in the peers' environment
     from shared.store.hrana import Hrana  # noqa: PLC0415 - not in the peers' environment
-    from shared.store.protocol import Beat, ClaimRequest, Worker  # noqa: PLC0415 - not in the peers' environment
     from shared.store.turso import TursoJobStore  # noqa: PLC0415 - not in the peers' environment
+    from shared.store.values import Beat, ClaimRequest, Worker  # noqa: PLC0415 - not in the peers' environment
 
     store = TursoJobStore(Hrana(url))
     worker = Worker(new_id(), "bench", "0", ("ingest",), 1)

@@ -20,9 +20,9 @@ from shared.settings import environment_with
 from shared.storage.local import LocalStorage
 from shared.store.hrana import Hrana
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset
 from shared.store.sql import SqlJobStore
 from shared.store.turso import TursoJobStore
+from shared.store.values import Asset
 from tests.media import signals
 from tests.real.proxy import Proxy
 from tests.real.sqld import Sqld

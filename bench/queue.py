@@ -19,8 +19,8 @@ from bench.processes import Done, together
 from bench.sides import SIDES, Side, Synchronous
 from shared.job import NewJob, Outcome, Status, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
 from shared.store.sql import Statement
+from shared.store.values import ClaimRequest, Worker
 
 PROCESSES = 4
 #: Jobs per run: enough for seconds, few enough for slow disks.

@@ -20,8 +20,8 @@ from bench.answer import Answer, Figure, Goal
 from bench.processes import ROOT
 from shared.job import NewJob, Outcome, new_id
 from shared.store.hrana import Hrana
-from shared.store.protocol import Beat, ClaimRequest, Worker
 from shared.store.turso import TursoJobStore
+from shared.store.values import Beat, ClaimRequest, Worker
 from shared.types import JOB_TYPES
 from tests.real.proxy import Proxy
 from tests.real.sqld import Sqld

@@ -83,7 +83,7 @@ class _Spool:
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
         from shared.job import NewJob, Outcome, new_id  # noqa: PLC0415 - not in the peers' environment
         from shared.store.local import LocalJobStore  # noqa: PLC0415 - not in the peers' environment
-        from shared.store.protocol import ClaimRequest, Worker  # noqa: PLC0415 - not in the peers' environment
+        from shared.store.values import ClaimRequest, Worker  # noqa: PLC0415 - not in the peers' environment
 
         class Relaxed(LocalJobStore):
             def _connect(self) -> sqlite3.Connection:

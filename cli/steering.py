@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cli.client import USAGE, Client, CommandError, JobView
 
 if TYPE_CHECKING:
-    from shared.store.protocol import Steering
+    from shared.store.values import Steering
 
 
 def selection(

@@ -32,7 +32,8 @@ from shared.errors import FieldError, Malformed, RateLimited, TooLarge, Unsuppor
 from shared.keys import Scope
 from shared.settings import Settings
 from shared.storage.protocol import StorageAdapter
-from shared.store.protocol import Admission, JobStore
+from shared.store.protocol import JobStore
+from shared.store.values import Admission
 from shared.types.faults import field_errors
 
 MAX_BODY_BYTES = 1_000_000

@@ -37,7 +37,8 @@ from functions.view import (
 )
 from shared.errors import Conflict, NotFound
 from shared.job import Job, Output, Status
-from shared.store.protocol import JobFilter, JobStore
+from shared.store.protocol import JobStore
+from shared.store.values import JobFilter
 
 #: A signed link outlives a long listen, and little more.
 LINK_S = 3600

@@ -11,7 +11,7 @@ from typing import Literal
 from functions.auth import LOCAL, Caller
 from shared.errors import RateLimited, TooManyWaiting
 from shared.settings import Settings
-from shared.store.protocol import Admission
+from shared.store.values import Admission
 
 #: `job` makes jobs, `write` writes something else, `free` is neither limited nor counted.
 Cost = Literal["job", "write", "free"]

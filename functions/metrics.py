@@ -14,8 +14,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from shared.job import Status
-from shared.store.protocol import JobStore, Stats, Tally, WorkerSeen, bucket_ms
+from shared.store.protocol import JobStore
 from shared.store.usage import Usage
+from shared.store.values import Stats, Tally, WorkerSeen, bucket_ms
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -21,7 +21,7 @@ from shared.errors import Unavailable
 from shared.job import ENDED_BADLY, TERMINAL, Status
 from shared.presets import Preset, with_choices
 from shared.settings import Settings
-from shared.store.protocol import Stats, Tally, WorkerSeen, bucket_ms
+from shared.store.values import Stats, Tally, WorkerSeen, bucket_ms
 from shared.types import JobType
 
 

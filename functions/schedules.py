@@ -16,7 +16,7 @@ from functions.view import Time, View, iso, job_view
 from shared.errors import Conflict, FieldError, NotFound
 from shared.presets import CONTEXT
 from shared.settings import Settings
-from shared.store.protocol import Schedule
+from shared.store.values import Schedule
 from shared.types import is_url
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")

@@ -13,7 +13,8 @@ from shared.job import PHASES, TERMINAL, NewJob
 from shared.parameters import ProgramParams
 from shared.references import Reference, is_reference, output_of, reference
 from shared.storage.protocol import StorageAdapter
-from shared.store.protocol import Asset, JobStore, Made, Sources
+from shared.store.protocol import JobStore
+from shared.store.values import Asset, Made, Sources
 from shared.types import JobParams, is_url
 from shared.types.base import Member
 

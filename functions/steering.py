@@ -10,7 +10,7 @@ from functions.models import CancelSelection, JobSelection, NoQuery, RetrySelect
 from functions.submit import ms
 from functions.view import Time, View, iso
 from shared.errors import Conflict, NotFound
-from shared.store.protocol import JobFilter, Steering
+from shared.store.values import JobFilter, Steering
 
 
 class SteeringView(View):

@@ -13,7 +13,7 @@ from functions.view import UploadTargetView, UploadView, asset_view, part_view
 from shared.errors import Conflict, NotFound
 from shared.job import new_id
 from shared.storage.protocol import UploadPart
-from shared.store.protocol import Asset
+from shared.store.values import Asset
 
 #: Time to begin sending; an upload that has begun may take as long as it needs.
 _BEGIN_S = 3600

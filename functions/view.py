@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.job import Event, EventKind, FailureKind, Job, Level, Output, Phase, Status
 from shared.storage.protocol import UploadPart
-from shared.store.protocol import Asset, AssetState
+from shared.store.values import Asset, AssetState
 
 #: Beyond this many a job's place is not counted.
 MAX_POSITION = 100

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from shared.errors import SpoolError
 from shared.job import Status
 from shared.storage.protocol import StorageAdapter
-from shared.store.protocol import JobStore, Stats, Upkeep, WorkerSeen
+from shared.store.protocol import JobStore
+from shared.store.values import Stats, Upkeep, WorkerSeen
 
 #: An idle worker is heard of every 30 s.
 WORKER_SILENT_S = 65.0

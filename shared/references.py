@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.job import Output, Status
-from shared.store.protocol import Made
+from shared.store.values import Made
 
 _KINDS = ("job:", "child:")
 _REFERENCE = re.compile(r"(job|child):([A-Za-z0-9][A-Za-z0-9._-]{0,63})/([^/\s]{1,128})")

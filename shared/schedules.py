@@ -11,7 +11,7 @@ from shared.job import NewJob, new_id
 
 if TYPE_CHECKING:
     from shared.settings import Settings
-    from shared.store.protocol import Schedule
+    from shared.store.values import Schedule
 
 
 def next_after(cron: str, at_ms: int) -> int:

@@ -14,7 +14,7 @@ import structlog
 from shared.crash import around
 from shared.errors import JobFailure, Unavailable
 from shared.job import Failure, Job, Outcome
-from shared.store.protocol import Beat, Owned
+from shared.store.values import Beat, Owned
 from worker.children import Children
 from worker.folders import used_bytes
 from worker.process import Processes

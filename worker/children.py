@@ -11,7 +11,8 @@ from shared.job import Job, NewJob, Output, Phase, new_id
 from shared.references import output_of, reference
 from shared.session import Message, Session
 from shared.settings import Settings
-from shared.store.protocol import Feed, JobStore, Visit
+from shared.store.protocol import JobStore
+from shared.store.values import Feed, Visit
 from shared.types import JOB_TYPES
 from worker.stop import Reason, Stop
 

@@ -26,7 +26,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from shared.errors import JobFailure
 from shared.storage.protocol import TransferProgress
-from shared.store.protocol import Feed
+from shared.store.values import Feed
 from worker.addresses import Address, Policy, public
 from worker.failures import NO_SPACE, SOURCE
 from worker.stop import Stop

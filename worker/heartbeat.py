@@ -13,7 +13,8 @@ from shared.errors import Unavailable
 
 if TYPE_CHECKING:
     from shared.settings import Settings
-    from shared.store.protocol import JobStore, Watch, Worker
+    from shared.store.protocol import JobStore, Watch
+    from shared.store.values import Worker
     from worker.attempt import Attempt
     from worker.given_up import GivenUp
     from worker.janitor import Janitor

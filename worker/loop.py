@@ -15,8 +15,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_ran
 
 from shared.errors import ClaimLost, Unavailable
 from shared.job import Failure, Job, Outcome
-from shared.store.protocol import ClaimRequest, Finished
-from shared.store.protocol import Worker as Identity
+from shared.store.values import ClaimRequest, Finished
+from shared.store.values import Worker as Identity
 from shared.types import JOB_TYPES, JobType
 from worker.attempt import Attempt
 from worker.errands import Errands

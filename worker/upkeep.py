@@ -19,7 +19,8 @@ from shared.types.maintenance import MaintenanceParams
 if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage.protocol import StorageAdapter
-    from shared.store.protocol import JobStore, Pruned
+    from shared.store.protocol import JobStore
+    from shared.store.values import Pruned
     from worker.run import Run
 
 _Answer = TypeVar("_Answer")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from shared.errors import JobFailure, Unavailable
-from shared.store.protocol import Sent, Webhook
+from shared.store.values import Sent, Webhook
 from worker.fetch import Network, post
 from worker.mail import NotNow, Refused, hand_over, notice, recipient
 from worker.stop import Reason, Stop, Stopped

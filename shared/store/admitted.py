@@ -9,10 +9,11 @@ from pathlib import Path
 from shared.errors import Quota, RateLimited, Refused, TooManyWaiting
 from shared.job import Job, NewJob
 from shared.session import NewSession, Session
-from shared.store import statements as sql
-from shared.store.protocol import Admission, Watch
+from shared.store.protocol import Watch
 from shared.store.rows import Row, to_key
 from shared.store.sql import Bound, SqlJobStore, Statement
+from shared.store.statements import access
+from shared.store.values import Admission
 
 WINDOW_S = 60
 _MICROS = 1_000_000
@@ -91,9 +92,9 @@ class Admitted(SqlJobStore):
             "most": admission.max_waiting or _ANY,
         }
         if self._new_jobs:
-            riders = [*riders, Statement(sql.RECOUNT, costs)]
+            riders = [*riders, Statement(access.RECOUNT, costs)]
         try:
-            results = self._carried(self._inner._run, [*riders, Statement(sql.CHARGE, costs)], batch)
+            results = self._carried(self._inner._run, [*riders, Statement(access.CHARGE, costs)], batch)
         except Refused as error:
             raise self._over(error) from None
         self._step = self._new_jobs = 0
@@ -107,19 +108,19 @@ class Admitted(SqlJobStore):
     ) -> list[list[Row]]:
         results = run([*riders, *batch])
         for rider, rows in zip(riders, results, strict=False):
-            if rider.text == sql.KEYS:
+            if rider.text == access.KEYS:
                 self._admission.keys = tuple(to_key(row) for row in rows)
-            elif rider.text == sql.KEY_USED:
+            elif rider.text == access.KEY_USED:
                 self._admission.key_noted = True
-            elif rider.text == sql.CHARGE and self._step:
+            elif rider.text == access.CHARGE and self._step:
                 self._admission.quota = _quota(self._admission.writes_per_minute, rows[0])
         return results[len(riders) :]
 
     def _about_the_key(self) -> list[Statement]:
         admission = self._admission
-        riders = [Statement(sql.KEY_USED, {"id": admission.key_id})] if admission.key_id else []
+        riders = [Statement(access.KEY_USED, {"id": admission.key_id})] if admission.key_id else []
         if admission.wants_keys:
-            riders.append(Statement(sql.KEYS))
+            riders.append(Statement(access.KEYS))
         admission.key_id, admission.wants_keys = None, False
         return riders
 
@@ -134,7 +135,7 @@ class Admitted(SqlJobStore):
             )
         if "over the limit: rate" not in error.message:
             return error
-        rows = self._inner._read([Statement(sql.BUDGET, {"caller": admission.caller})])[0]
+        rows = self._inner._read([Statement(access.BUDGET, {"caller": admission.caller})])[0]
         admission.quota = _quota(admission.writes_per_minute, rows[0])
         over = rows[0]["spent_until"] - rows[0]["now"] + self._step - WINDOW_S * _MICROS
         return RateLimited(

@@ -17,12 +17,12 @@ from pathlib import Path
 from shared.errors import Conflict, Invalid, NotFound
 from shared.job import Status
 from shared.storage.protocol import StorageAdapter, TransferProgress
-from shared.store import statements as sql
 from shared.store.hrana import Stream
 from shared.store.migrations import migrations
 from shared.store.protocol import JobStore
 from shared.store.rows import Row
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.statements.overview import WORKERS
 
 #: What the keys of copies in the storage begin with; ids follow, which sort by their time.
 BACKUPS = "backups/"
@@ -129,7 +129,7 @@ def restore(store: SqlJobStore, path: Path) -> Copied:
     """
     copied = examine(path)
     store.migrate()
-    jobs, workers = store._read([Statement(_ANY_JOB), Statement(sql.WORKERS)])
+    jobs, workers = store._read([Statement(_ANY_JOB), Statement(WORKERS)])
     if jobs:
         raise Conflict("The database holds jobs already; set SPOOL_DATABASE_URL to a new, empty one and restore there.")
     if workers:

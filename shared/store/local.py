@@ -15,13 +15,14 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from shared.errors import Busy, Conflict, Refused, Unavailable
 from shared.job import Job
-from shared.store import statements as sql
 from shared.store.contact import Contact
 from shared.store.migrations import migrations
-from shared.store.protocol import ClaimRequest
 from shared.store.rows import Row, names_json
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.statements.migrations import MIGRATED, MIGRATION_TABLE, MIGRATIONS
+from shared.store.statements.owners import CLAIMABLE
 from shared.store.usage import Usage
+from shared.store.values import ClaimRequest
 
 #: How long a write waits for other writers before it gives up with `Busy`.
 _PATIENCE_S = 10.0
@@ -45,9 +46,9 @@ class LocalJobStore(SqlJobStore):
 
     def claim(self, request: ClaimRequest) -> Job | None:
         """Own the next job, or None; an empty queue is seen without taking the write lock."""
-        if not self._read(
-            [Statement(sql.CLAIMABLE, {"types": names_json(request.worker.types), "token": request.token})]
-        )[0]:
+        if not self._read([Statement(CLAIMABLE, {"types": names_json(request.worker.types), "token": request.token})])[
+            0
+        ]:
             return None
         return super().claim(request)
 
@@ -58,20 +59,20 @@ class LocalJobStore(SqlJobStore):
     def migrate(self) -> Sequence[str]:
         """Apply the migrations that are missing, under the write lock."""
         with self._connection() as connection, self._transaction(connection, "EXCLUSIVE"):
-            connection.execute(sql.MIGRATION_TABLE)
-            applied = {row["name"] for row in connection.execute(sql.MIGRATIONS)}
+            connection.execute(MIGRATION_TABLE)
+            applied = {row["name"] for row in connection.execute(MIGRATIONS)}
             missing = {name: statements for name, statements in migrations().items() if name not in applied}
             for name, statements in missing.items():
                 for statement in statements:
                     connection.execute(statement)
-                connection.execute(sql.MIGRATED, {"name": name})
+                connection.execute(MIGRATED, {"name": name})
         return list(missing)
 
     def pending_migrations(self) -> Sequence[str]:
         """The migrations that this database lacks."""
         with self._connection() as connection:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchone()
-            applied = {row["name"] for row in connection.execute(sql.MIGRATIONS)} if known else set()
+            applied = {row["name"] for row in connection.execute(MIGRATIONS)} if known else set()
         return [name for name in migrations() if name not in applied]
 
     def vacuum(self, pages: int) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 from shared.job import PHASES, TERMINAL, Job, NewJob, Output, Progress, Status, new_id
 from shared.keys import ApiKey
 from shared.session import Message, Session, Turn
-from shared.store.protocol import (
+from shared.store.values import (
     Asset,
     AtWork,
     Beat,
@@ -27,6 +27,7 @@ from shared.store.protocol import (
 
 Row = Mapping[str, Any]
 _PROGRESS = tuple(field.name for field in fields(Progress))
+_ASSET = tuple(field.name for field in fields(Asset))
 _SESSION_COLUMNS = ("id", "place", "program", "title", "caller", "created_at", "updated_at", "request_hash")
 
 
@@ -138,7 +139,7 @@ def to_worker_seen(row: Row) -> WorkerSeen:
 
 def to_asset(row: Row) -> Asset:
     """A row of the asset table."""
-    return Asset(**{**row, "ledger": None if row["ledger"] is None else json.loads(row["ledger"])})
+    return Asset(**{name: row[name] for name in _ASSET})
 
 
 def to_sources(jobs: Sequence[Row], children: Sequence[Row], assets: Sequence[Row] = ()) -> Sources:

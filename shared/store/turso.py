@@ -12,12 +12,12 @@ from pathlib import Path
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from shared.errors import Busy, Refused
-from shared.store import statements as sql
 from shared.store.contact import Contact
 from shared.store.hrana import Hrana, Overloaded, Result, Unreachable
 from shared.store.migrations import migrations
 from shared.store.rows import Row
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.statements.migrations import MIGRATED, MIGRATION_TABLE, MIGRATIONS
 from shared.store.usage import Usage
 
 #: Every batch of the store may be sent twice (tests/contract/test_repeats.py), so a lost answer is asked for again.
@@ -55,7 +55,7 @@ class TursoJobStore(SqlJobStore):
         applied = []
         for name in self.pending_migrations():
             steps = [Statement(text) for text in migrations()[name]]
-            record = Statement(sql.MIGRATED, {"name": name})
+            record = Statement(MIGRATED, {"name": name})
             try:
                 self._run([*steps, record])
             except Refused:
@@ -67,7 +67,7 @@ class TursoJobStore(SqlJobStore):
 
     def pending_migrations(self) -> Sequence[str]:
         """The migrations that this database lacks."""
-        _, rows = self._run([Statement(sql.MIGRATION_TABLE), Statement(sql.MIGRATIONS)])
+        _, rows = self._run([Statement(MIGRATION_TABLE), Statement(MIGRATIONS)])
         applied = {row["name"] for row in rows}
         return [name for name in migrations() if name not in applied]
 

@@ -13,7 +13,7 @@ from bench.processes import together
 from bench.queue import costs_ms, fill
 from shared.job import Status
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, JobFilter
+from shared.store.values import ClaimRequest, JobFilter
 from tests.contract.factory import WORKER
 from tests.real.sqld import Sqld
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shared.job import Claim, Failure, Outcome, Progress, new_id
-from shared.store.protocol import Beat, ClaimRequest, Worker
 from shared.store.sql import Statement
+from shared.store.values import Beat, ClaimRequest, Worker
 from tests.browser.conftest import Spool
 
 _TYPES = ("edit", "ingest", "render", "report", "thumbnail")

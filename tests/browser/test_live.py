@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from shared.job import Progress
-from shared.store.protocol import Beat
+from shared.store.values import Beat
 from tests.browser.conftest import spool
 from tests.browser.screen import PATIENCE_MS, screen
 from tests.browser.test_operator import WORKER, claim

@@ -6,8 +6,8 @@ import re
 from playwright.sync_api import Page, expect
 
 from shared.job import Failure, Line, Outcome, Progress, new_id
-from shared.store.protocol import Beat, ClaimRequest, Worker
 from shared.store.sql import Statement
+from shared.store.values import Beat, ClaimRequest, Worker
 from tests.browser.screen import PATIENCE_MS, barriers
 
 expect.set_options(timeout=PATIENCE_MS)

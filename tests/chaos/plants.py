@@ -24,7 +24,8 @@ from tests.reliability.copied import PARTS, ROOT
 SECONDS, RUNS = 60.0, 3
 #: Of a test that stages a meeting.
 STAGED_S = 60.0
-STATEMENTS, MIGRATION = "shared/store/statements.py", "shared/store/migrations/0001_queue.sql"
+SHARED, OWNERS, JANITOR = (f"shared/store/statements/{name}.py" for name in ("parts", "owners", "janitor"))
+MIGRATION = "shared/store/migrations/0001_queue.sql"
 LAUNCHER, PROCESS = "worker/launcher.py", "worker/process.py"
 
 
@@ -47,13 +48,16 @@ PLANTS = (
         "nobody takes jobs from lost workers",
         "sqlite",
         ("lost",),
-        ((STATEMENTS, "lease_until <= {NOW}\nRETURNING *", "lease_until <= {NOW} AND false\nRETURNING *"),),
+        ((JANITOR, "lease_until <= {NOW}\nRETURNING *", "lease_until <= {NOW} AND false\nRETURNING *"),),
     ),
     Plant(
         "whoever waits for a next try is never moved on",
         "sqlite",
         ("lost",),
-        ((STATEMENTS, "IN ('scheduled', 'retrying') AND run_at <= {NOW}", "IN ('scheduled', 'retrying') AND false"),),
+        tuple(
+            (file, "IN ('scheduled', 'retrying') AND run_at <= {NOW}", "IN ('scheduled', 'retrying') AND false")
+            for file in (OWNERS, JANITOR)
+        ),
     ),
     Plant(
         "the same key makes a new job every time",
@@ -66,7 +70,7 @@ PLANTS = (
         "libsql",
         ("doubled",),
         (
-            (STATEMENTS, "AND worker_id = :worker AND status = 'running'\"", 'AND worker_id = :worker"'),
+            (SHARED, "AND worker_id = :worker AND status = 'running'\"", 'AND worker_id = :worker"'),
             (MIGRATION, "WHEN OLD.status <> NEW.status AND NEW.status IN (", "WHEN NEW.status IN ("),
         ),
         staged="tests/contract/test_repeats.py",
@@ -75,14 +79,14 @@ PLANTS = (
         "no owner's write is fenced",
         "sqlite",
         ("two owners", "late writes", "wrong outputs", "doubled"),
-        ((STATEMENTS, "id = :id AND attempt = :attempt AND worker_id = :worker AND", "id = :id AND"),),
+        ((SHARED, "id = :id AND attempt = :attempt AND worker_id = :worker AND", "id = :id AND"),),
         staged="tests/worker/test_worker_process.py::test_a_frozen_worker_loses_its_job_and_wakes_up_harmless",
     ),
     Plant(
         "jobs are taken from owners that live",
         "sqlite",
         ("two owners", "orphans"),
-        ((STATEMENTS, "lease_until <= {NOW}\nRETURNING *", "lease_until <= {NOW} + 60000\nRETURNING *"),),
+        ((JANITOR, "lease_until <= {NOW}\nRETURNING *", "lease_until <= {NOW} + 60000\nRETURNING *"),),
     ),
     Plant(
         "a frozen worker keeps its programs",
@@ -141,7 +145,7 @@ PLANTS = (
         ("cancels undone",),
         (
             (
-                STATEMENTS,
+                JANITOR,
                 '"cancel_requested_at IS NULL AND failures + 1 < max_failures"',
                 '"failures + 1 < max_failures"',
             ),
@@ -186,16 +190,16 @@ PLANTS = (
         ("late writes",),
         (
             (
-                STATEMENTS,
+                OWNERS,
                 "SELECT j.id, j.attempt, l.value ->> 'n'",
                 "SELECT j.id, b.value ->> 'attempt', l.value ->> 'n'",
             ),
             (
-                STATEMENTS,
+                OWNERS,
                 "AND j.attempt = b.value ->> 'attempt'\n  AND j.worker_id = :worker AND j.status = 'running'\n",
                 "",
             ),
-            (STATEMENTS, "WHERE l.value ->> 'n' > j.last_line AND {accepted}", "WHERE l.value ->> 'n' > j.last_line"),
+            (OWNERS, "WHERE l.value ->> 'n' > j.last_line AND {accepted}", "WHERE l.value ->> 'n' > j.last_line"),
         ),
         staged="tests/contract/test_ownership.py::test_a_late_heartbeat_writes_nothing_and_says_that_the_job_is_lost",
     ),

@@ -15,7 +15,7 @@ import pytest
 from shared.job import Job, NewJob, Outcome, Output, new_id
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.chaos import audit
 from tests.chaos.load import BAD_LINK
 from tests.chaos.witness import ORPHAN_S, Book, Witness

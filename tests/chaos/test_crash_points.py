@@ -27,7 +27,7 @@ ONLY = os.environ.get("CRASH_AT", "")
 #: Worlds at once: most of a world's time is waiting for leases to end.
 AT_ONCE = 4
 #: Verbs of the store that no process of the product calls.
-UNUSED = ("add_key", "revoke_key", "save_ledger")
+UNUSED = ("add_key", "revoke_key")
 #: Verbs by which people steer, one at a time: the short form takes the death that leaves a write without its answer.
 BY_HAND = (
     "cancel_matching",

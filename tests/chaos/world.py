@@ -22,9 +22,9 @@ from shared.job import TERMINAL, Job, NewJob, Status, new_id
 from shared.storage.local import LocalStorage
 from shared.store.hrana import Hrana
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset
 from shared.store.sql import SqlJobStore, Statement
 from shared.store.turso import TursoJobStore
+from shared.store.values import Asset
 from tests.chaos.nursery import Nursery, Process, until
 
 SECRET = "0123456789abcdef" * 4

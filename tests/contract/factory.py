@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from shared.job import Claim, Failure, Job, NewJob, Outcome, Status, new_id
-from shared.store.protocol import ClaimRequest, Worker
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.values import ClaimRequest, Worker
 
 WORKER = Worker(id="worker-a", host="here", version="0", types=("ingest",), slots=4)
 OTHER = Worker(id="worker-b", host="there", version="0", types=("ingest",), slots=4)

@@ -7,8 +7,8 @@ import pytest
 from shared.errors import Conflict, NotFound, RateLimited, TooManyWaiting
 from shared.job import Status
 from shared.keys import new_key
-from shared.store.protocol import Admission, JobFilter
 from shared.store.sql import Statement
+from shared.store.values import Admission, JobFilter
 from tests.contract.factory import DONE, claim, create, family, job
 
 

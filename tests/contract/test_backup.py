@@ -14,8 +14,8 @@ from shared.errors import Conflict, Invalid
 from shared.job import Outcome, Status
 from shared.store import backup
 from shared.store.backup import back_up, examine, restore
-from shared.store.protocol import Feed, Visit
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.values import Feed, Visit
 from tests.contract.factory import DONE, OTHER, TRANSIENT, claim, create, family, job, running
 
 TABLES = ("job", "event", "tally", "asset", "walk", "feed", "seen")

@@ -1,16 +1,18 @@
 """What each verb costs, by count: round trips, query plans, and work that does not grow with the queue."""
 
+import pkgutil
 import re
 import sqlite3
+from importlib import import_module
 
 import pytest
 
 from shared.job import Status, new_id
-from shared.store import integrity, schedules, steering, webhooks
-from shared.store import statements as sql
+from shared.store import statements
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Beat, ClaimRequest, JobFilter
 from shared.store.sql import Statement
+from shared.store.statements import families, integrity, reading
+from shared.store.values import Beat, ClaimRequest, JobFilter
 from tests.contract.factory import DONE, WORKER, claim, create, job, running
 
 TRIPS = {
@@ -86,25 +88,13 @@ def shallow(tmp_path_factory):
 
 
 PLANS = {
-    name: text
-    for name, text in vars(sql).items()
-    if isinstance(text, str) and re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)\b", text)
-}
-PLANS |= {
-    f"webhooks {name}": text
-    for name, text in vars(webhooks).items()
-    if name.isupper() and name not in {"NOW", "_JOB", "_MINE"}
-}
-PLANS |= {
-    f"steering {name}": getattr(steering, name)
-    for name in ("STEER", "LET_GO", "STEERED", "CANCEL_MATCHING", "FAMILIES_OF_BAD", "THERE")
-}
-PLANS |= {
-    f"schedules {name}": getattr(schedules, name)
-    for name in ("SCHEDULES", "SCHEDULE", "PUT", "REMOVE", "TAKE", "RUN_NOW", "UPKEEP", "KEPT_OUTPUTS")
+    f"{module.name} {name}": text
+    for module in pkgutil.iter_modules(statements.__path__)
+    for name, text in vars(import_module(f"{statements.__name__}.{module.name}")).items()
+    if isinstance(text, str) and not name.startswith("_") and re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)\b", text)
 }
 PLANS |= {f"integrity {number}": text for number, text in enumerate(integrity.CHECKS)}
-PLANS |= {f"LIST {window}": text for window, text in sql.LIST.items()}
+PLANS |= {f"reading LIST {window}": text for window, text in reading.LIST.items()}
 
 
 @pytest.mark.parametrize("name", sorted(PLANS))
@@ -182,8 +172,8 @@ def test_a_job_without_a_family_pays_one_look_for_families(tmp_path):
     store.finish(owned.claim, DONE, next=ClaimRequest(WORKER, new_id(), 90))
     store._idle[-1].set_trace_callback(None)
     store.close()
-    assert said.count(sql.OWED) == 1
-    assert [text for text in said if text.startswith((sql.CASCADE, sql.ADVANCE, sql.SETTLE))] == []
+    assert said.count(families.OWED) == 1
+    assert [text for text in said if text.startswith((families.CASCADE, families.ADVANCE, families.SETTLE))] == []
 
 
 def test_a_column_that_comes_while_a_process_runs_is_read_as_itself(tmp_path):
@@ -194,7 +184,7 @@ def test_a_column_that_comes_while_a_process_runs_is_read_as_itself(tmp_path):
     assert store.cancel(made.id).status == "cancelled"
     store._run([Statement("ALTER TABLE job ADD COLUMN newer TEXT DEFAULT 'new'")])
     assert store.cancel(made.id) == store.get(made.id)
-    assert store._read([Statement(sql.ROW, {"id": made.id})])[0][0]["newer"] == "new"
+    assert store._read([Statement(reading.ROW, {"id": made.id})])[0][0]["newer"] == "new"
     store.close()
 
 

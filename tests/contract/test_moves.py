@@ -7,8 +7,8 @@ import pytest
 
 from shared.errors import Refused
 from shared.job import MOVES, TERMINAL, Status
-from shared.store.protocol import JobFilter
 from shared.store.sql import Statement
+from shared.store.values import JobFilter
 from tests.contract.factory import (
     CANCELLED,
     DONE,

@@ -6,8 +6,8 @@ import pytest
 
 from shared.errors import ClaimLost
 from shared.job import Claim, Line, Outcome, Output, Progress, Status
-from shared.store.protocol import Beat, ClaimRequest
 from shared.store.sql import Statement
+from shared.store.values import Beat, ClaimRequest
 from tests.contract.factory import (
     DONE,
     OTHER,

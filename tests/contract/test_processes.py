@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from shared.job import Outcome, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 
 store = LocalJobStore(Path(sys.argv[1]))
 worker = Worker(sys.argv[2], "here", "0", ("ingest",), 1)

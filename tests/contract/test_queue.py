@@ -7,8 +7,8 @@ import pytest
 from shared.errors import Conflict, NotFound
 from shared.job import Line, Status, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset, Beat, JobFilter, Sources
 from shared.store.sql import Statement
+from shared.store.values import Asset, Beat, JobFilter, Sources
 from tests.contract.factory import (
     DONE,
     OTHER,
@@ -355,8 +355,6 @@ def test_uploads_are_remembered_made_ready_and_forgotten(store):
     assert store.add_asset(asset).state == "uploading"
     assert store.add_asset(asset).created_at == store.asset(asset.id).created_at
     assert store.asset_ready(asset.id, sha256="00").state == "ready"
-    store.save_ledger(asset.id, {"a": [1, 2]})
-    assert store.asset(asset.id).ledger == {"a": [1, 2]}
     needs = create(store, job(params={"source": asset.id}))
     with pytest.raises(Conflict, match="unfinished job"):
         store.give_up_asset(asset.id)

@@ -7,8 +7,8 @@ import pytest
 
 from shared.job import Claim, Line, Progress
 from shared.keys import ApiKey
-from shared.store.protocol import Admission, Asset, Beat, ClaimRequest, JobFilter, Schedule, Sent, Webhook
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.values import Admission, Asset, Beat, ClaimRequest, JobFilter, Schedule, Sent, Webhook
 from tests.contract.conftest import ADAPTERS, TABLES
 from tests.contract.factory import CANCELLED, DONE, OTHER, PERMANENT, TRANSIENT, WORKER, due, expire, job
 
@@ -148,7 +148,6 @@ def _assets(store):
         Asset(id="a", owner="local", filename="a", content_type="audio/wav", size_bytes=1, state="uploading")
     )
     store.asset_ready("a", sha256="0")
-    store.save_ledger("a", {})
 
 
 SCENARIOS: dict[str, Callable[[SqlJobStore], None]] = {

@@ -7,9 +7,9 @@ import urllib3
 
 from shared.job import new_id
 from shared.store.hrana import Hrana, Result
-from shared.store.protocol import Admission, Beat, ClaimRequest, JobFilter, Worker
 from shared.store.sql import Statement
 from shared.store.turso import TursoJobStore
+from shared.store.values import Admission, Beat, ClaimRequest, JobFilter, Worker
 from shared.types import JOB_TYPES
 from tests.contract.factory import DONE, OTHER, WORKER, claim, create, job
 from tests.contract.test_bounds import FILL, PLANS

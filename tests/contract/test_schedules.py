@@ -8,7 +8,7 @@ from shared.errors import NotFound
 from shared.job import Status
 from shared.schedules import job_of, next_after
 from shared.settings import load_settings
-from shared.store.protocol import Schedule, Worker
+from shared.store.values import Schedule, Worker
 from tests.contract.factory import DONE, WORKER, claim, create, job, status
 
 SETTINGS = load_settings(_env_file=None)

@@ -10,9 +10,9 @@ import pytest
 from shared.errors import Conflict, NotFound
 from shared.job import Line, NewJob, Outcome, Status, new_id
 from shared.session import NewSession, SessionStatus
-from shared.store import sessions as sql
-from shared.store.protocol import Beat, ClaimRequest, Worker
 from shared.store.sql import Statement
+from shared.store.statements import sessions as sql
+from shared.store.values import Beat, ClaimRequest, Worker
 from tests.contract.factory import PERMANENT, TRANSIENT, due
 
 TALKER = Worker(id="talker", host="here", version="0", types=("agent:echo",), slots=16)

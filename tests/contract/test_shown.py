@@ -8,8 +8,8 @@ import pytest
 
 from shared.errors import ClaimLost, Conflict
 from shared.job import Outcome, Output, Progress, Status
-from shared.store.protocol import Beat, JobFilter
 from shared.store.sql import Statement
+from shared.store.values import Beat, JobFilter
 from tests.contract.factory import OTHER, PERMANENT, TRANSIENT, WORKER, claim, create, due, family, job, running
 
 _TOP = JobFilter(parent_id="none")

@@ -8,7 +8,7 @@ from shared.errors import TooManyWaiting
 from shared.job import Progress, Status, new_id
 from shared.store.backup import back_up, restore
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Admission, Beat, ClaimRequest, JobFilter, Worker
+from shared.store.values import Admission, Beat, ClaimRequest, JobFilter, Worker
 from shared.types import JOB_TYPES
 from tests.contract.factory import (
     CANCELLED,

@@ -22,7 +22,7 @@ from shared.settings import load_settings
 from shared.storage.local import LocalStorage
 from shared.storage.protocol import StorageAdapter, UploadTarget
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset
+from shared.store.values import Asset
 from tests.real.queue import new_queue
 from tests.real.s3 import Ministack, ago
 

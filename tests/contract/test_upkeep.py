@@ -13,8 +13,8 @@ from shared.job import Output, Status, new_id
 from shared.settings import load_settings
 from shared.store.backup import backups
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset
 from shared.store.sql import Statement
+from shared.store.values import Asset
 from tests.contract.factory import DONE, create, family, in_state, job, running
 from worker.pipelines import PIPELINES
 from worker.upkeep import Upkeep

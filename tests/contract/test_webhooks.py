@@ -6,8 +6,8 @@ import pytest
 
 from shared.job import Status
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Sent, Webhook
 from shared.store.sql import Statement
+from shared.store.values import Sent, Webhook
 from tests.contract.factory import (
     CANCELLED,
     DONE,

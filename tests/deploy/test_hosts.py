@@ -24,7 +24,7 @@ from shared.job import Job, NewJob, Status, new_id
 from shared.settings import Settings, load_settings
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset
+from shared.store.values import Asset
 from tests.media import signals
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import pytest
 from shared.errors import JobFailure
 from shared.job import Job, NewJob, Outcome, Status, new_id
 from shared.settings import load_settings
-from shared.store.protocol import ClaimRequest, Worker
 from shared.store.sql import Statement
+from shared.store.values import ClaimRequest, Worker
 from shared.text import is_plain
 from tests.contract.conftest import Databases
 from tests.contract.factory import due, expire

@@ -13,7 +13,7 @@ from shared.job import Claim, Job, Outcome, Output, new_id
 from shared.settings import Settings
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 
 HERE = "http://localhost:8000"
 WAV = b"RIFF" + bytes(range(256)) * 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.job import Outcome, Output
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from shared.types import JOB_TYPES
 from tests.functions.api import Api, counted, problem
 

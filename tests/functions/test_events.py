@@ -14,7 +14,7 @@ import uvicorn
 from cli.dev import listener
 from shared.job import Line, Progress
 from shared.store import turso
-from shared.store.protocol import Beat
+from shared.store.values import Beat
 from tests.functions.api import Api
 
 Event = tuple[str, int | None, dict]

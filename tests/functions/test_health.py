@@ -10,8 +10,8 @@ from functions.readiness import Readiness
 from shared import health
 from shared.errors import Unavailable
 from shared.job import Failure, NewJob, Outcome, new_id
-from shared.store.protocol import ClaimRequest, Worker
 from shared.store.sql import Statement
+from shared.store.values import ClaimRequest, Worker
 
 TRANSIENT = Outcome("failed", failure=Failure("network", "transient", "Nobody answers.", "downloading"))
 KEEPER = Worker(id="k", host="attic", version="1", types=("maintenance",), slots=1)

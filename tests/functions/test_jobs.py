@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from shared.job import Failure, Line, Outcome, Progress
-from shared.store.protocol import Beat
+from shared.store.values import Beat
 from tests.functions.api import WAV, counted, problem
 
 FIELDS = {

@@ -11,7 +11,7 @@ from shared.errors import ConfigurationError
 from shared.job import Failure, Line, Outcome, new_id
 from shared.programs import load_programs
 from shared.settings import load_settings
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.contract.factory import job
 from tests.functions.api import Api, problem
 

@@ -15,7 +15,7 @@ from shared.job import Job, Level, NewJob, new_id
 from shared.settings import load_settings
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.media import signals
 from tests.media.recordings import FOLDER, Recordings, locked
 from tests.real.queue import new_queue

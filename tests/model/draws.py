@@ -11,7 +11,7 @@ from shared.job import (
     Output,
     Progress,
 )
-from shared.store.protocol import Worker
+from shared.store.values import Worker
 
 #: Time moves in steps of 40 s, and everything that ends after a while ends 20 s from a multiple of that, so that the
 #: real seconds that a run takes decide nothing.

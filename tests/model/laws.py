@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.job import MOVES, PHASES, TERMINAL, Status
 from shared.store.sql import SqlJobStore, Statement
-from shared.store.statements import NOW
+from shared.store.statements.parts import NOW
 
 Row = Mapping[str, Any]
 

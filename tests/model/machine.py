@@ -13,9 +13,9 @@ from shared.job import (
     NewJob,
     Progress,
 )
-from shared.store import statements as sql
-from shared.store.protocol import Beat, ClaimRequest
 from shared.store.sql import Statement
+from shared.store.statements.families import ADVANCE
+from shared.store.values import Beat, ClaimRequest
 from shared.types import JOB_TYPES
 from tests.model.agreement import answer
 from tests.model.draws import (
@@ -325,7 +325,7 @@ class QueueMachine(Sides):
         """A creation, a finish or a release that arrives again, however late, does nothing of its own."""
         batch = self.accepted[data.draw(st.integers(0, len(self.accepted) - 1))]
         self.send(batch)
-        if any(statement.text == sql.ADVANCE for statement in batch):
+        if any(statement.text == ADVANCE for statement in batch):
             self.oracle.settle()
         self._check()
 

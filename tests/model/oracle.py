@@ -21,7 +21,7 @@ from shared.job import (
     Progress,
     Status,
 )
-from shared.store.protocol import Beat, ClaimRequest, Worker
+from shared.store.values import Beat, ClaimRequest, Worker
 from tests.model.kin import BACKOFF_MS, NOT_STARTED, Kin, claim_of, is_old, settling, turn_of
 from tests.model.known import Known
 

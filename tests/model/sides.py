@@ -18,8 +18,8 @@ from shared.job import (
     Progress,
     Status,
 )
-from shared.store.protocol import ClaimRequest
 from shared.store.sql import SqlJobStore, Statement
+from shared.store.values import ClaimRequest
 from tests.contract.conftest import TABLES
 from tests.model.agreement import answer, brief, found_in, row_of
 from tests.model.draws import (

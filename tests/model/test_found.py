@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import ClaimLost
 from shared.job import MAX_DEPTH, Line, Progress, Status, new_id
-from shared.store.protocol import Beat, ClaimRequest
+from shared.store.values import Beat, ClaimRequest
 from tests.contract.factory import (
     CANCELLED,
     DONE,

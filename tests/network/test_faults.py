@@ -15,9 +15,9 @@ import urllib3
 from shared.errors import ClaimLost, Unavailable
 from shared.job import Claim, Job, Line, Outcome, Progress, new_id
 from shared.store.hrana import Hrana
-from shared.store.protocol import Beat, ClaimRequest, Finished, Worker
 from shared.store.sql import Statement
 from shared.store.turso import TursoJobStore
+from shared.store.values import Beat, ClaimRequest, Finished, Worker
 from tests.contract.factory import job
 from tests.real.proxy import FAULTS, Faults, Proxy
 from tests.real.sqld import Sqld

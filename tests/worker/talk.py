@@ -15,9 +15,9 @@ from shared.session import Message, NewSession, Session, SessionStatus
 from shared.storage.local import LocalStorage
 from shared.store.hrana import Hrana
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset
 from shared.store.sql import SqlJobStore
 from shared.store.turso import TursoJobStore
+from shared.store.values import Asset
 from tests.real.sqld import Sqld
 from tests.worker.stand import ENGINE, PATIENCE_S, settings_for, until
 from worker.ffmpeg import Engine

@@ -16,9 +16,9 @@ import pytest
 from shared.job import Outcome, Status, new_id
 from shared.session import SessionStatus
 from shared.settings import environment_with
-from shared.store.protocol import ClaimRequest
-from shared.store.protocol import Worker as Identity
 from shared.store.sql import SqlJobStore
+from shared.store.values import ClaimRequest
+from shared.store.values import Worker as Identity
 from tests.contract.factory import due
 from tests.worker.stand import PATIENCE_S, ROOT, Program, until
 from tests.worker.talk import Talk, queue_on

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.errors import JobFailure
-from shared.store.protocol import Feed
+from shared.store.values import Feed
 from tests.real.site import BODY, LOOPBACK, Site, answer, served
 from worker.addresses import Address, is_public, public
 from worker.fetch import Fetched, Network, fetch_url

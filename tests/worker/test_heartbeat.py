@@ -13,7 +13,7 @@ from shared.job import Job, Status, new_id
 from shared.storage.protocol import StorageAdapter
 from shared.storage.s3 import S3Place, S3Storage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.real.queue import new_queue
 from tests.real.s3 import KEYS
 from tests.worker.stand import PATIENCE_S, Program, Stand, settings_for, submit, until

@@ -15,7 +15,7 @@ import pytest
 from shared.job import Job, Status, new_id
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
-from shared.store.protocol import Asset, Beat, ClaimRequest, Worker
+from shared.store.values import Asset, Beat, ClaimRequest, Worker
 from tests.real.queue import new_queue
 from tests.worker.stand import settings_for, submit
 from worker.errands import Errand

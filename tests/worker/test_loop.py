@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from shared.errors import Unavailable
 from shared.job import Claim, Job, Status, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.real.queue import new_queue
 from tests.worker.stand import PATIENCE_S, Program, Stand, settings_for, submit, until
 

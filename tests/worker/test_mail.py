@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from shared.errors import ConfigurationError
 from shared.job import Failure, Outcome, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest
+from shared.store.values import ClaimRequest
 from tests.real.authority import Authority
 from tests.worker.stand import settings_for, submit
 from tests.worker.test_loop import OTHER, store  # noqa: F401 - a fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.job import new_id
-from shared.store.protocol import ClaimRequest
+from shared.store.values import ClaimRequest
 from tests.worker.stand import PATIENCE_S, Program, submit, until
 from tests.worker.test_loop import OTHER, ended, stand, store  # noqa: F401 - fixtures
 from worker import heartbeat

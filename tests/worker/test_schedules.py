@@ -7,7 +7,7 @@ import threading
 from contextlib import closing
 
 from shared.store.local import LocalJobStore
-from shared.store.protocol import JobFilter, Schedule
+from shared.store.values import JobFilter, Schedule
 from tests.worker.stand import settings_for
 from tests.worker.test_janitor import Place, place
 

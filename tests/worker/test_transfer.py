@@ -9,7 +9,7 @@ import pytest
 from shared.errors import JobFailure
 from shared.job import NewJob, Outcome, Output, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.contract.conftest import Counting
 from worker.transfer import fetch_source, fetch_sources
 

@@ -19,8 +19,8 @@ from standardwebhooks import WebhookVerificationError
 
 from shared.job import Job, Outcome, Output, Status, new_id
 from shared.store.local import LocalJobStore
-from shared.store.protocol import ClaimRequest
 from shared.store.sql import Statement
+from shared.store.values import ClaimRequest
 from tests.worker.stand import PATIENCE_S, Stand, settings_for, submit, until
 from tests.worker.test_loop import OTHER, ended, store  # noqa: F401 - a fixture
 from worker.fetch import Network

@@ -16,8 +16,8 @@ import pytest
 
 from shared.job import Status, new_id
 from shared.settings import environment_with
-from shared.store.protocol import ClaimRequest
 from shared.store.sql import SqlJobStore
+from shared.store.values import ClaimRequest
 from tests.cli.conftest import until as happens
 from tests.contract.factory import due
 from tests.worker.stand import PATIENCE_S, ROOT, Program, until

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from shared.job import Job
-from shared.store.protocol import Feed, Visit
+from shared.store.values import Feed, Visit
 from shared.types import CollectParams, is_url
 from worker.children import Child
 from worker.fetch import fetch_url

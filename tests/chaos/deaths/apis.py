@@ -11,7 +11,7 @@ import urllib3
 
 from shared.job import Failure, Outcome, Status, new_id
 from shared.session import NewSession
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.chaos.deaths.ways import Ways, ended
 from tests.chaos.world import World
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from shared.job import Outcome, Output, new_id
-from shared.store.protocol import ClaimRequest, Worker
+from shared.store.values import ClaimRequest, Worker
 from tests.chaos.world import World
 
 #: Patterns of points, and the scenario that leads to them.

@@ -6,7 +6,7 @@ import os
 import signal
 
 from shared.job import Status, new_id
-from shared.store.protocol import Schedule
+from shared.store.values import Schedule
 from tests.chaos.deaths.ways import Ways, ended
 from tests.chaos.nursery import until
 from tests.chaos.world import World, parent_of

@@ -22,7 +22,7 @@ GUARDS = (
     Guard(
         1,
         "a repeated retry finds the job of the first",
-        "shared/store/sql.py",
+        "shared/store/sql/creation.py",
         "replace(new, idempotency_key=key, ",
         "replace(new, ",
         f"{CRASHES}::test_a_request_that_an_api_died_of_can_be_sent_again",

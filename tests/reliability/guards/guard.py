@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STATEMENTS = "shared/store/statements.py"
+STATEMENTS = "shared/store/statements"
 MIGRATION = "shared/store/migrations/0001_queue.sql"
 LOCAL = "shared/store/local.py"
 OWNERSHIP = "tests/contract/test_ownership.py"

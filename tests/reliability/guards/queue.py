@@ -22,7 +22,7 @@ GUARDS = (
     Guard(
         1,
         "a repeated creation is recognised by its id",
-        STATEMENTS,
+        f"{STATEMENTS}/creation.py",
         "ORDER BY place\nON CONFLICT DO NOTHING",
         "ORDER BY place",
         "tests/contract/test_repeats.py",
@@ -30,7 +30,7 @@ GUARDS = (
     Guard(
         1,
         "a claim that was given up goes back to the queue",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "WHERE claim_token IN (SELECT value FROM json_each(:given_up)) AND +worker_id",
         "WHERE claim_token IS NULL AND +worker_id",
         f"{OWNERSHIP}::test_a_claim_that_was_given_up_goes_back_to_the_queue",
@@ -38,7 +38,7 @@ GUARDS = (
     Guard(
         1,
         "a claim on its way is left alone",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "WHERE claim_token IN (SELECT value FROM json_each(:given_up)) AND +worker_id",
         "WHERE lease_until < {NOW} + 75000 AND +worker_id",
         f"{OWNERSHIP}::test_a_claim_on_its_way_is_left_alone_however_old_it_looks",
@@ -46,23 +46,23 @@ GUARDS = (
     Guard(
         2,
         "a finish is fenced by attempt",
-        STATEMENTS,
-        "_OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'\"",
-        "_OWNED = \"id = :id AND worker_id = :worker AND status = 'running'\"",
+        f"{STATEMENTS}/parts.py",
+        "OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'\"",
+        "OWNED = \"id = :id AND worker_id = :worker AND status = 'running'\"",
         f"{OWNERSHIP}::test_the_same_worker_is_fenced_by_the_attempt_number",
     ),
     Guard(
         2,
         "a finish is fenced by worker",
-        STATEMENTS,
-        "_OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'\"",
-        "_OWNED = \"id = :id AND status = 'running'\"",
+        f"{STATEMENTS}/parts.py",
+        "OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'\"",
+        "OWNED = \"id = :id AND status = 'running'\"",
         f"{OWNERSHIP}::test_a_worker_that_lost_its_job_can_write_nothing",
     ),
     Guard(
         2,
         "lines and progress are fenced",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "AND j.attempt = b.value ->> 'attempt'\n  AND j.worker_id = :worker AND j.status = 'running'",
         "",
         f"{OWNERSHIP}::test_a_late_heartbeat_writes_nothing_and_says_that_the_job_is_lost",
@@ -70,7 +70,7 @@ GUARDS = (
     Guard(
         2,
         "a heartbeat never renews a lease that ran out",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "AND job.status = 'running' AND job.lease_until > {NOW}",
         "AND job.status = 'running'",
         f"{OWNERSHIP}::test_a_heartbeat_never_renews_a_lease_that_ran_out",
@@ -78,7 +78,7 @@ GUARDS = (
     Guard(
         2,
         "a repeated claim finds its job by the token",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "    (SELECT seq FROM job WHERE claim_token = :token),\n",
         "    NULL,\n",
         f"{OWNERSHIP}::test_a_claim_repeated_with_its_token_is_the_same_claim",
@@ -86,9 +86,9 @@ GUARDS = (
     Guard(
         2,
         "nothing clears the claim's token",
-        STATEMENTS,
-        "finish_token = :finish, eta_s = NULL, updated_at = {NOW}\nWHERE {_OWNED}",
-        "finish_token = :finish, claim_token = NULL, eta_s = NULL, updated_at = {NOW}\nWHERE {_OWNED}",
+        f"{STATEMENTS}/owners.py",
+        "finish_token = :finish, eta_s = NULL, updated_at = {NOW}\nWHERE {OWNED}",
+        "finish_token = :finish, claim_token = NULL, eta_s = NULL, updated_at = {NOW}\nWHERE {OWNED}",
         f"{OWNERSHIP}::test_a_late_repeat_of_a_claim_takes_nothing",
     ),
     Guard(
@@ -102,7 +102,7 @@ GUARDS = (
     Guard(
         3,
         "cancelled is written only by an owner that was asked",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         " AND (:word <> 'cancelled' OR cancel_requested_at IS NOT NULL)",
         "",
         f"{OWNERSHIP}::test_cancelled_is_refused_unless_someone_asked_for_it",
@@ -110,7 +110,7 @@ GUARDS = (
     Guard(
         3,
         "a job that is to be cancelled is never queued again",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "WHEN :word <> 'completed' AND cancel_requested_at IS NULL AND {_RETRIES}",
         "WHEN :word <> 'completed' AND {_RETRIES}",
         "tests/contract/test_moves.py::test_a_cancel_request_outlives_every_other_way_on",
@@ -118,7 +118,7 @@ GUARDS = (
     Guard(
         5,
         "the first by number is claimed",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "type = k.value ORDER BY priority DESC, seq LIMIT 1)) & ",
         "type = k.value ORDER BY priority DESC, seq DESC LIMIT 1)) & ",
         f"{QUEUE}::test_jobs_are_claimed_in_the_order_of_their_creation",
@@ -126,7 +126,7 @@ GUARDS = (
     Guard(
         5,
         "a worker is offered only types it can run",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "'pending' AND type = k.value ORDER BY priority DESC, seq LIMIT 1)) & ",
         "'pending' ORDER BY priority DESC, seq LIMIT 1)) & ",
         f"{OWNERSHIP}::test_a_worker_is_offered_only_types_it_can_run",
@@ -142,7 +142,7 @@ GUARDS = (
     Guard(
         6,
         "a lost worker costs its job a failure",
-        STATEMENTS,
+        f"{STATEMENTS}/janitor.py",
         "  failures = failures + (cancel_requested_at IS NULL),\n  run_at = CASE WHEN {_REAP_RETRIES}",
         "  failures = failures,\n  run_at = CASE WHEN {_REAP_RETRIES}",
         f"{OWNERSHIP}::test_a_job_that_kills_its_workers_ends_in_dead_letter",
@@ -150,7 +150,7 @@ GUARDS = (
     Guard(
         1,
         "a key belongs to one request",
-        "shared/store/sql.py",
+        "shared/store/sql/creation.py",
         "job.id != root.id and job.request_hash != root.request_hash",
         "False",
         f"{QUEUE}::test_the_same_key_for_another_request_is_refused",
@@ -158,7 +158,7 @@ GUARDS = (
     Guard(
         1,
         "what a retry lives on is not pruned",
-        STATEMENTS,
+        f"{STATEMENTS}/deletion.py",
         "\n    AND NOT EXISTS (SELECT 1 FROM job AS r WHERE r.retry_of = j.id)",
         "",
         f"{QUEUE}::test_files_that_a_retry_carries_over_are_not_pruned_or_purged",
@@ -166,7 +166,7 @@ GUARDS = (
     Guard(
         1,
         "a retry carries over what completed at every level",
-        STATEMENTS,
+        f"{STATEMENTS}/creation.py",
         "v ->> 'status' = 'completed' AND v ->> 'retry_of' IS NOT NULL AND p.id IS NOT NULL",
         "false",
         f"{FOUND}::test_a_retry_carries_over_what_completed_below_a_completed_child",
@@ -174,7 +174,7 @@ GUARDS = (
     Guard(
         2,
         "a live lease is not reaped",
-        STATEMENTS,
+        f"{STATEMENTS}/janitor.py",
         "WHERE status = 'running' AND lease_until <= {NOW}\nRETURNING",
         "WHERE status = 'running' AND lease_until <= {NOW} + 60000\nRETURNING",
         MODEL,
@@ -182,15 +182,15 @@ GUARDS = (
     Guard(
         2,
         "a finish is applied once",
-        STATEMENTS,
-        "_OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'\"",
-        "_OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status IN ('running', 'retrying')\"",
+        f"{STATEMENTS}/parts.py",
+        "OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status = 'running'\"",
+        "OWNED = \"id = :id AND attempt = :attempt AND worker_id = :worker AND status IN ('running', 'retrying')\"",
         "tests/contract/test_repeats.py",
     ),
     Guard(
         2,
         "a claim that arrives again leaves the progress alone",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "CASE WHEN status <> 'pending' THEN {name} {start}END",
         "CASE WHEN false THEN {name} {start}END",
         f"{FOUND}::test_a_claim_that_arrives_late_leaves_the_progress_alone",
@@ -198,7 +198,7 @@ GUARDS = (
     Guard(
         6,
         "a line is written once",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         'LINES = _lines(f"j.lease_until > {NOW}")',
         'LINES = _lines("true")',
         f"{FOUND}::test_a_heartbeat_after_the_lease_leaves_its_lines_to_the_release",
@@ -206,7 +206,7 @@ GUARDS = (
     Guard(
         6,
         "a refused finish writes nothing",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "_lines(\"(:word <> 'cancelled' OR j.cancel_requested_at IS NOT NULL)\")",
         '_lines("(:word IS NOT NULL)")',
         f"{FOUND}::test_a_refused_finish_writes_no_lines",
@@ -222,7 +222,7 @@ GUARDS = (
     Guard(
         5,
         "a later phase waits for the one before",
-        STATEMENTS,
+        f"{STATEMENTS}/families.py",
         "SET open_phase = CASE WHEN pre_left > 0 THEN 0 WHEN",
         "SET open_phase = CASE WHEN pre_left > 0 THEN 2 WHEN",
         f"{FAMILIES}::test_phases_open_in_order_and_the_parent_completes_with_the_last_child",
@@ -230,7 +230,7 @@ GUARDS = (
     Guard(
         3,
         "a family is at rest when its verb is answered",
-        "shared/store/sql.py",
+        "shared/store/sql/batches.py",
         "            if not any(rest",
         "            if True or not any(rest",
         f"{FOUND}::test_the_cancel_of_a_deep_family_is_complete_when_it_is_answered",
@@ -246,7 +246,7 @@ GUARDS = (
     Guard(
         7,
         "running jobs are found by their partial index",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "FROM job WHERE worker_id = :worker AND status = 'running'\n",
         "FROM job WHERE worker_id || '' = :worker AND status || '' = 'running'\n",
         "tests/contract/test_bounds.py::test_no_statement_scans_jobs_or_events",
@@ -254,7 +254,7 @@ GUARDS = (
     Guard(
         7,
         "a position is counted to a hundred",
-        STATEMENTS,
+        f"{STATEMENTS}/reading.py",
         "      LIMIT 101)) END AS ahead",
         "      )) END AS ahead",
         f"{QUEUE}::test_position_is_counted_to_a_hundred",
@@ -270,7 +270,7 @@ GUARDS = (
     Guard(
         1,
         "files that an unfinished job reads are not pruned",
-        STATEMENTS,
+        f"{STATEMENTS}/deletion.py",
         "AND NOT {_READ}\n",
         "\n",
         "tests/contract/test_shown.py::test_files_that_an_unfinished_job_reads_are_not_deleted",
@@ -278,7 +278,7 @@ GUARDS = (
     Guard(
         4,
         "a family's percentage never falls",
-        STATEMENTS,
+        f"{STATEMENTS}/owners.py",
         "overall = MAX(overall, COALESCE(b.value ->> 'overall', 0.0))",
         "overall = COALESCE(b.value ->> 'overall', 0.0)",
         "tests/contract/test_shown.py::test_a_parents_percentage_never_goes_back",
@@ -286,8 +286,8 @@ GUARDS = (
     Guard(
         2,
         "only a job's owner is told where files of others lie",
-        "shared/store/sql.py",
-        "        if not owner:\n            raise _lost(claim)\n        return to_sources",
+        "shared/store/sql/inputs.py",
+        "        if not owner:\n            raise lost(claim)\n        return to_sources",
         "        return to_sources",
         "tests/contract/test_shown.py::test_an_owner_finds_files_of_other_jobs_and_of_its_siblings",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.store.statements import NOW
+from shared.store.statements.parts import NOW
 
 #: How many of the last messages are looked through for a preview, what it shows, and how much of each.
 _LOOKED_THROUGH, _SHOWN, _LENGTH = 50, 3, 500

@@ -1,8 +1,8 @@
-"""Statements of schedules and maintenance. Only who takes a time, by one guarded UPDATE, makes the job for it."""
+"""Statements of schedules. Only who takes a time, by one guarded UPDATE, makes the job for it."""
 
 from __future__ import annotations
 
-from shared.store.statements import NOW, TERMINAL_LIST
+from shared.store.statements.parts import NOW, TERMINAL_LIST
 
 SCHEDULES = f"SELECT *, {NOW} AS now FROM schedule ORDER BY name"
 SCHEDULE = f"SELECT *, {NOW} AS now FROM schedule WHERE name = :name"
@@ -25,8 +25,3 @@ UPDATE schedule SET
 WHERE name = :name AND due_at = :due AND paused_at IS NULL
 """
 RUN_NOW = f"UPDATE schedule SET last_at = {NOW}, last_job_id = :id WHERE name = :name"
-UPKEEP = f"SELECT *, {NOW} AS now FROM upkeep ORDER BY duty"
-KEPT_OUTPUTS = f"""
-SELECT id, outputs, COALESCE(completed_at < {NOW} - :age, 0) AS settled
-FROM job WHERE id IN (SELECT value FROM json_each(:ids))
-"""

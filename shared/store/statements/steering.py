@@ -1,8 +1,43 @@
-"""Statements by which operators steer: job types that rest or are limited, and many jobs at once."""
+"""Statements by which people steer: one job, many jobs at once, and job types that rest or are limited."""
 
 from __future__ import annotations
 
-from shared.store.statements import HELD, MATCHES, NOW, PAGE, cancel
+from shared.store.statements.parts import CANCELLED, HELD, LEFT, NOW, TERMINAL_LIST
+from shared.store.statements.reading import MATCHES, PAGE
+
+PATCH = f"""
+UPDATE job SET
+  priority = COALESCE(:priority, priority),
+  tags = COALESCE(:tags, tags),
+  run_at = COALESCE(:run_at, run_at),
+  status = CASE WHEN :run_at IS NOT NULL THEN 'scheduled' ELSE status END,
+  updated_at = {NOW}
+WHERE id = :id AND status IN ('scheduled', 'waiting', 'pending', 'retrying')
+  AND (:run_at IS NULL OR status <> 'waiting')
+"""
+
+
+def cancel(which: str) -> str:
+    """Cancel these jobs: one without a live lease at once, a running one by asking its owner."""
+    return f"""
+UPDATE job SET
+  cancel_requested_at = COALESCE(cancel_requested_at, {NOW}),
+  stopping = CASE WHEN stopping = 0 AND {LEFT} > 0 THEN 1 ELSE stopping END,
+  status = CASE
+    WHEN status = 'waiting_children' OR (status = 'running' AND lease_until > {NOW}) THEN status
+    WHEN status = 'running' AND {LEFT} > 0 THEN 'waiting_children' ELSE 'cancelled' END,
+  error = CASE
+    WHEN status = 'waiting_children' OR (status = 'running' AND (lease_until > {NOW} OR {LEFT} > 0)) THEN error
+    ELSE {CANCELLED} END,
+  completed_at = CASE
+    WHEN status = 'waiting_children' OR (status = 'running' AND (lease_until > {NOW} OR {LEFT} > 0)) THEN NULL
+    ELSE {NOW} END,
+  updated_at = {NOW}
+WHERE {which}
+"""
+
+
+CANCEL = cancel(f"id = :id AND status NOT IN {TERMINAL_LIST}")
 
 #: Sets what is given: `paused` NULL leaves the pause as it is, `limiting` 0 the limit. Running jobs are counted anew.
 STEER = f"""

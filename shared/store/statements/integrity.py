@@ -5,7 +5,7 @@ The database holds to all of it by itself; these find what a broken disk or a ha
 
 from __future__ import annotations
 
-from shared.store.statements import HELD
+from shared.store.statements.parts import HELD
 
 _MOST = 20
 CHECKS = (

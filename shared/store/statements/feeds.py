@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from shared.store import statements as sql
+from shared.store.statements import owners
+from shared.store.statements.parts import NOW
 
-_OWNER = f"EXISTS ({sql.OWNER})"
+_OWNER = f"EXISTS ({owners.OWNER})"
 FEED = "SELECT etag, last_modified FROM feed WHERE caller = :caller AND url = :url"
 #: Which of these items are taken care of.
 SEEN = """
@@ -12,13 +13,13 @@ SELECT k.value AS item FROM json_each(:items) AS k JOIN seen ON seen.caller = :c
 """
 VISITED = f"""
 INSERT INTO feed (caller, url, etag, last_modified, read_at)
-SELECT :caller, :url, :etag, :last_modified, {sql.NOW} WHERE {_OWNER}
+SELECT :caller, :url, :etag, :last_modified, {NOW} WHERE {_OWNER}
 ON CONFLICT (caller, url) DO UPDATE SET
   etag = excluded.etag, last_modified = excluded.last_modified, read_at = excluded.read_at
 """
 #: Whoever comes first has an item; the same parent may come again.
 TAKE = f"""
 INSERT INTO seen (caller, item, job_id, at)
-SELECT :caller, value, :id, {sql.NOW} FROM json_each(:items) WHERE {_OWNER}
+SELECT :caller, value, :id, {NOW} FROM json_each(:items) WHERE {_OWNER}
 ON CONFLICT DO NOTHING
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.store.statements import NOW
+from shared.store.statements.parts import NOW
 
 _JOB = """json_object('id', j.id, 'type', j.type, 'name', j.name, 'status', j.status, 'parent_id', j.parent_id,
   'retry_of', j.retry_of, 'tags', json(j.tags), 'attempt', j.attempt, 'result', json(j.result), 'error', json(j.error),
