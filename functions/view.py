@@ -72,7 +72,9 @@ class JobView(View):
     )
     progress_current: float | None
     progress_total: float | None
-    position: int | None = Field(description="1 is claimed next; null when not pending, or beyond 100.")
+    position: int | None = Field(
+        description="1 is claimed next, in reads and lists; null when not pending, or beyond 100."
+    )
     position_at_least: int | None = Field(default=None, description="Only there when position is beyond 100.")
     eta_s: int | None
     attempt: int

@@ -123,8 +123,11 @@ class Settings(BaseSettings):
     def _split_timeouts(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        pairs = dict(part.partition("=")[::2] for part in value.split(",") if part.strip())
-        return {name.strip(): seconds.strip() for name, seconds in pairs.items()}
+        pairs = [part.strip().partition("=")[::2] for part in value.split(",") if part.strip()]
+        for name, seconds in pairs:
+            if not re.fullmatch(r"-?\d+(\.\d+)?", seconds.strip()):
+                raise ValueError(f"{name.strip()!r} has no number of seconds; write ingest=3600,edit=600")
+        return {name.strip(): seconds.strip() for name, seconds in pairs}
 
     @field_validator("timeouts")
     @classmethod
@@ -264,7 +267,7 @@ def load_settings(**overrides: object) -> Settings:
         for item in error.errors(include_url=False, include_input=False):
             name = "_".join(str(part) for part in item["loc"][:1])
             prefix = f"{name if name.isupper() else 'SPOOL_' + name.upper()}: " if name else ""
-            sentences.append(prefix + item["msg"].removeprefix("Value error, "))
+            sentences.append(prefix + item["msg"].removeprefix("Value error, ").removeprefix("Input "))
         raise ConfigurationError("; ".join(sentences)) from None
     _ = settings.registered  # a file of programs that has faults stops the start, too
     return settings

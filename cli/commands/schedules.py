@@ -62,11 +62,11 @@ def add_schedule(
 
 
 @commands.command("remove")
-def remove_schedule(name: ScheduleName) -> None:
+def remove_schedule(name: ScheduleName, as_json: JsonFlag = False) -> None:
     """Make no more jobs of a schedule; those it has made stay."""
-    console = console_for(as_json=False)
+    console = console_for(as_json)
     client_for(console).remove_schedule(name)
-    say(console, [f"{name}: removed"])
+    tell(console, {"name": name, "removed": True}, f"{name}: removed", as_json=as_json)
 
 
 @commands.command("run")

@@ -11,7 +11,7 @@ import typer
 from cli import jobs as show
 from cli import steering
 from cli.client import Client, exit_code_of
-from cli.console import JobIds, JsonFlag, TypeName, answer, client_for, console_for, say, tell
+from cli.console import JobIds, JsonFlag, TypeName, answer, client_for, console_for, tell
 from cli.live import view_for
 
 SomeIds = Annotated[
@@ -105,13 +105,13 @@ def maintain(
 
 
 @commands.command()
-def purge(job_ids: JobIds) -> None:
+def purge(job_ids: JobIds, as_json: JsonFlag = False) -> None:
     """Delete ended jobs with their finished files, now and for good."""
-    console = console_for(as_json=False)
+    console = console_for(as_json)
     client = client_for(console)
     for job_id in job_ids:
         client.purge(job_id)
-        say(console, [f"{job_id}: deleted with its files"])
+        tell(console, {"id": job_id, "deleted": True}, f"{job_id}: deleted with its files", as_json=as_json)
 
 
 def _tell_each(

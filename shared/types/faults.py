@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,9 @@ from pydantic import ValidationError
 
 from shared.errors import FieldError
 from shared.types.base import Misplaced
+
+#: What pydantic begins its sentences with says nothing to a client: what is a tuple here is an array in JSON.
+_PYTHON_TYPE = re.compile(r"^[A-Z][a-z]+ (?=should )")
 
 
 def field_errors(error: ValidationError, given: object = None, prefix: str = "") -> list[FieldError]:
@@ -43,9 +47,11 @@ def _faults(item: Any, given: object) -> Iterator[FieldError]:  # noqa: ANN401 -
         case "union_tag_invalid":
             known = item["ctx"]["expected_tags"].replace("'", "")
             yield FieldError(f"{path}.{item['ctx']['discriminator'].strip(chr(39))}", f"should be one of {known}")
+        case kind if kind == "timezone_aware" or kind.startswith("datetime_"):
+            yield FieldError(path, "should be ISO 8601 with a zone, such as 2026-11-22T10:00:00Z")
         case _:
-            sentence = item["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
-            yield FieldError(path, sentence)
+            sentence = item["msg"].removeprefix("Value error, ").replace(" after validation", "")
+            yield FieldError(path, _PYTHON_TYPE.sub("", sentence))
 
 
 def _path(loc: tuple[int | str, ...], given: object) -> str:

@@ -63,7 +63,7 @@ def test_a_purged_job_is_gone(idle_spool: Spool, tone: Path):
     """Deleting it leaves nothing to show."""
     job_id = queued(idle_spool, tone)
     idle_spool("cancel", job_id)
-    assert idle_spool("purge", job_id).code == 0
+    assert idle_spool("purge", job_id, "--json").json() == {"id": job_id, "deleted": True}
     gone = idle_spool("show", job_id)
     assert gone.code == 2
     assert gone.err.strip()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
 
 from cli.client import Client
+from cli.main import app
 from shared.store.local import LocalJobStore
 from tests.cli.conftest import Dev, Spool, start_dev
 
@@ -30,6 +35,31 @@ def test_many_jobs_are_cancelled_and_retried_by_a_tag(idle: Dev, idle_spool: Spo
     assert "2 cancelled." in idle_spool("cancel", "--tag", "many").out
     assert idle_spool("retry", "--tag", "many", "--json").json() == {"retried": 0, "skipped": 0}
     assert idle_spool("cancel", "an-id", "--all").code == 2
+
+
+def test_a_schedule_is_removed(idle_spool: Spool):
+    """The answer names it, and it is listed no more."""
+    assert idle_spool("schedules", "add", "feed", "0 3 * * *", "maintenance", "--param", "duty=prune").code == 0
+    assert idle_spool("schedules", "remove", "feed", "--json").json() == {"name": "feed", "removed": True}
+    assert idle_spool("schedules", "list", "--json").json() == {"items": []}
+
+
+def test_every_command_that_answers_can_answer_a_program():
+    """All take --json but those that start a part of Spool, which have no answer to give."""
+    without = {name for name, command in _commands(get_command(app)) if "--json" not in _options(command)}
+    assert without == {"dev", "demo", "api", "worker"}
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{name} ")
+        else:
+            yield before + name, command
+
+
+def _options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 def test_dev_says_what_is_still_paused(tmp_path: Path):

@@ -137,6 +137,25 @@ def test_a_whole_number_may_be_written_with_a_point(api):
     assert api.http.post("/api/jobs", content=body, headers=JSON).json()["priority"] == 9
 
 
+ZONED = "should be ISO 8601 with a zone, such as 2026-11-22T10:00:00Z"
+TOLD = {
+    "too many": ({"tags": ["x"] * 17}, "tags", "should have at most 16 items, not 17"),
+    "empty": ({"tags": [""]}, "tags.0", "should have at least 1 character"),
+    "a number for a text": ({"tags": [1]}, "tags.0", "should be a valid string"),
+    "a number for a moment": ({"run_at": 1_763_763_600}, "run_at", ZONED),
+    "a moment without a zone": ({"run_at": "2026-11-22T10:00:00"}, "run_at", ZONED),
+    "no moment": ({"run_at": "tomorrow"}, "run_at", ZONED),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_wrong_is_told_in_the_words_of_json(api, name):
+    """No type of Python's is in the sentence, and a moment's form is shown."""
+    more, field, message = TOLD[name]
+    answer = api.http.post("/api/jobs", json=ingest() | more)
+    assert answer.json()["errors"] == [{"field": field, "message": message}]
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "naïve"])
 def test_a_key_that_cannot_be_kept_is_refused(api, key):
     """Idempotency-Key is 1 to 255 visible ASCII characters."""
