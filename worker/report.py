@@ -22,6 +22,9 @@ _BACKLOG_LINES, _BACKLOG_CHARACTERS = 1000, 1_000_000
 MESSAGE_LENGTH, SAID_LENGTH, DATA_LENGTH, PART_LENGTH = 2000, 32_000, 8000, 64
 #: Below this share of a stage its speed says too little about its end.
 _EARLY = 0.03
+#: Stages before this one tell how long the rest will take when they were so much of the work, and took so long: a
+#: download from the same disk takes no time at all.
+_TELLING, _TELLING_S = 0.1, 1.0
 
 
 class AttemptReport:
@@ -186,10 +189,10 @@ class AttemptReport:
         if here and share > _EARLY:
             stage_s = (self._clock() - self._stage_began_at) / share
             return round(stage_s * (1 - share) + stage_s / here * later, 1)
-        done = sum(weights[:index])
-        if done == 0:
+        done, took_s = sum(weights[:index]), self._stage_began_at - self._began_at
+        if done < _TELLING * sum(weights) or took_s < _TELLING_S:
             return None
-        return round((self._stage_began_at - self._began_at) / done * (here * (1 - share) + later), 1)
+        return round(took_s / done * (here * (1 - share) + later), 1)
 
 
 def _plain(data: dict[str, Any] | None) -> dict[str, Any] | None:

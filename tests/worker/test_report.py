@@ -87,6 +87,16 @@ def test_the_eta_follows_the_stage_and_the_weights(report, clock) -> None:
     assert report.beat()[0].eta_s == pytest.approx(30)
 
 
+@pytest.mark.parametrize(("weight", "took_s"), [(1.0, 0.01), (0.1, 4)])
+def test_a_stage_that_tells_nothing_foretells_nothing(clock, weight, took_s) -> None:
+    """After a download that took no time, or is little of the work, the time left is unknown and not nearly nothing."""
+    report = AttemptReport([("downloading", weight), ("encoding", 3.0)], clock)
+    report.begin_stage(0)
+    clock.now += took_s
+    report.begin_stage(1)
+    assert report.beat()[0].eta_s is None
+
+
 def test_lines_wait_until_they_are_written(report) -> None:
     """A beat repeats what was not acknowledged, and only that."""
     report.begin_stage(0)
