@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 HOME = Path(__file__).parent / ".venv-peers"
+NODE = HOME.with_name(".venv-peers-node")
 #: The newest releases that install on the oldest Python that Spool runs on.
 NORMALIZE = "ffmpeg-normalize==1.43.0"
 FFMPEG_PYTHON, PYLOUDNORM = "ffmpeg-python==0.2.0", "pyloudnorm==0.2.0"
@@ -34,7 +35,7 @@ def node_home() -> Path | None:
     """A folder with the packages of Node's registry; None where there is no Node to run them."""
     if not (shutil.which("npm") and shutil.which("node")):
         return None
-    home = HOME / "node"
+    home = NODE
     if not (home / "node_modules" / "better-sqlite3" / "build").exists():
         home.mkdir(parents=True, exist_ok=True)
         (home / "package.json").write_text("{}")
