@@ -143,7 +143,7 @@ def _pick_up_ms(store: SqlJobStore) -> float:
 
 def _cancel_ms(store: SqlJobStore, source: str) -> float:
     job, _ = store.create([NewJob(id=new_id(), type="ingest", params={"source": source})])
-    _until(store, job.id, lambda job: job.stage == "encoding" and bool(job.progress))
+    _until(store, job.id, lambda job: job.stage == "encoding")
     store.cancel(job.id)
     ended = _until(store, job.id, lambda job: job.status in TERMINAL)
     assert ended.status == "cancelled", ended.status
