@@ -10,8 +10,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-#: What is told first. The README takes the first figure of each question, docs/scaling.md all.
+#: What is told first. docs/scaling.md takes all, the README the first figure of five.
 ORDER = ("queue", "remote", "latency", "ingest", "media", "function", "api", "idle", "dashboard")
+FIVE = ("queue", "remote", "latency", "ingest", "dashboard")
 MARKS = ("<!-- figures -->", "<!-- end of figures -->")
 PAGES = {"README.md": True, "docs/scaling.md": False}
 
@@ -24,15 +25,16 @@ def main() -> None:
 
 
 def table(*, short: bool = False, folder: Path = RESULTS) -> str:
-    """The newest answer to each question: every figure, or of each question the first."""
-    newest = {name: json.loads(max(kept).read_text()) for name in ORDER if (kept := [*folder.glob(f"{name}-*.json")])}
+    """The newest answer to each question: every figure, or the first of each of the five."""
+    names = [name for name in ORDER if name in FIVE] if short else ORDER
+    newest = {name: json.loads(max(kept).read_text()) for name in names if (kept := [*folder.glob(f"{name}-*.json")])}
     if not newest:
         return "No figures yet: `make bench` measures them."
     lines = ["| what | Spool | beside |", "|---|---|---|"]
     for answer in newest.values():
-        figures = answer["figures"] or [_of_goal(goal) for goal in answer["goals"]]
+        figures = answer["figures"] or [_of_goal(answer["title"], goal) for goal in answer["goals"]]
         lines += _lines(figures[:1] if short else figures)
-    machines = {f"{answer['cores']} cores, {answer['system']}" for answer in newest.values()}
+    machines = {f"{answer['cores']} cores, {answer['machine']}" for answer in newest.values()}
     return "\n".join([*lines, "", f"Measured on {'; '.join(sorted(machines))}."])
 
 
@@ -40,10 +42,10 @@ def _lines(figures: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"| {figure['what']} | {figure['measured']} | {figure['beside']} |" for figure in figures]
 
 
-def _of_goal(goal: Mapping[str, Any]) -> dict[str, str]:
+def _of_goal(title: str, goal: Mapping[str, Any]) -> dict[str, str]:
     unit = goal["unit"]
     return {
-        "what": goal["what"],
+        "what": f"{title}: {goal['what']}",
         "measured": f"{goal['measured']:.2f}{unit}",
         "beside": f"{goal['most']:g}{unit} at most",
     }
