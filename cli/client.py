@@ -418,6 +418,8 @@ class Client:
             message += "\n  Set SPOOL_API_TOKEN to one of the API's tokens (its SPOOL_API_TOKENS)."
         if reply.status in {502, 503, 504}:
             return Unreachable(message)
+        if reply.status >= 500 and (request_id := reply.headers.get("X-Request-Id")):
+            message += f"\n  X-Request-Id: {request_id}"
         return Refused(reply.status, str(problem.get("code", "")), message)
 
     def _refused(self, url: str, reply: urllib3.BaseHTTPResponse) -> CommandError:

@@ -114,8 +114,10 @@ class Parts:
         # One beat a second makes progress live; a deployment saves writes with the usual five.
         beat = {} if "heartbeat_s" in settings.model_fields_set else {"heartbeat_s": 1}
         env = environment_with(**{"api_url": self.url, **beat, **(changed or {})})
+        # A terminal is for what a person should read; a line for each request of an open page is not.
+        calm = {} if "log_level" in settings.model_fields_set else {"SPOOL_LOG_LEVEL": "warning"}
         fd = self._listener.fileno()
-        self.api = Part("API", ["api", "--fd", str(fd)], env=env, fds=[fd], output=output)
+        self.api = Part("API", ["api", "--fd", str(fd)], env=env | calm, fds=[fd], output=output)
         self.workers = [
             Part(f"worker {n}" if workers > 1 else "worker", ["worker"], env=env, fds=(), output=output)
             for n in range(1, workers + 1)

@@ -108,6 +108,10 @@ class Call(Generic[Q, B]):
         """The id in the path."""
         return str(self.request.path_params["id"])
 
+    def made(self, job_id: str) -> None:
+        """Name the job that this request made, or found again, in its line of the log."""
+        self.request.state.made = job_id
+
     def absolute(self, url: str) -> str:
         """A URL as the client can use it from anywhere; local storage gives relative ones."""
         return urljoin(str(self.request.base_url), url)
@@ -155,6 +159,7 @@ def answer(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None
 async def _dispatch(methods: Mapping[str, Operation], request: Request) -> Response:
     operation = methods["GET" if request.method == "HEAD" else request.method]
     context: Context = request.app.state.context
+    request.state.route = operation.path
     caller: Caller = request.state.caller
     if operation.scope is not None:
         caller.must(operation.scope)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
 import anyio
@@ -15,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from functions.problems import problem
 from shared.errors import DeadlineExceeded, SpoolError
 from shared.job import new_id
+from shared.store.usage import Usage, request_begins
 
 TIME_LIMIT_S = 60.0
 #: An API Gateway gives up after 30 s, whatever the function's own limit.
@@ -33,23 +36,33 @@ _HEADERS = {
 _log = structlog.get_logger("spool.api")
 
 
+#: Asked all day by machines and pages: told only when it goes wrong.
+_QUIET = {"/healthz", "/readyz", "/metrics", "/dashboard"}
+_QUIET_BELOW = "/dashboard/"
+
+
 class Stamp:
-    """Gives every answer its id and its headers."""
+    """Gives every answer its id and its headers, and every request its line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add what is missing when the answer begins."""
+        """Add what is missing when the answer begins, and tell of it when it has ended."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        usage, begun, status = request_begins(), perf_counter(), None
 
         async def stamped(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 for name, value in _HEADERS.items():
@@ -58,7 +71,11 @@ class Stamp:
                     headers.setdefault("Strict-Transport-Security", "max-age=31536000")
             await send(message)
 
-        await self._app(scope, receive, stamped)
+        try:
+            await self._app(scope, receive, stamped)
+        finally:
+            if _log.is_enabled_for(logging.DEBUG if _is_quiet(scope["path"], status) else logging.INFO):
+                _log.info("request", **_told(scope, status, perf_counter() - begun, usage))
 
 
 class Bound:
@@ -86,8 +103,7 @@ class Bound:
                 await self._app(scope, receive, watched)
         except Exception as error:  # the outermost place: nothing may leave it without an answer
             if not isinstance(error, SpoolError) or error.status == 500:
-                request_id = scope["state"]["request_id"]
-                _log.exception("request failed", request_id=request_id, method=scope["method"], path=scope["path"])
+                _log.exception("request failed", method=scope["method"], path=scope["path"])
             if started:
                 raise
             await problem(error)(scope, receive, send)
@@ -106,3 +122,32 @@ def time_limit_s(scope: Mapping[str, Any]) -> float:
     domain = scope["aws.event"].get("requestContext", {}).get("domainName", "")
     longest = _GATEWAY_LIMIT_S if ".execute-api." in domain else TIME_LIMIT_S
     return float(max(0.0, min(longest, context.get_remaining_time_in_millis() / 1000 - _LAMBDA_MARGIN_S)))
+
+
+def _is_quiet(path: str, status: int | None) -> bool:
+    return status is not None and status < 400 and (path in _QUIET or path.startswith(_QUIET_BELOW))
+
+
+def _told(scope: Scope, status: int | None, seconds: float, usage: Usage) -> dict[str, Any]:
+    """What a line says of a request: never its query, which may be signed. `status` is None when nobody was left to
+    answer; `job` is the one that was made, or that the address names."""
+    state = scope["state"]
+    route, caller = state.get("route"), state.get("caller")
+    told = {
+        "method": scope["method"],
+        "route": route or scope["path"][:200],
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+        "round_trips": usage.round_trips,
+    }
+    if usage.rows_read or usage.rows_written:
+        told |= {"rows_read": usage.rows_read, "rows_written": usage.rows_written}
+    if caller is not None and caller.name:
+        told["caller"] = caller.name
+        if caller.key is not None:
+            told["key"] = caller.key.id
+    if route is not None and "{id}" in route:
+        told["job" if route.startswith("/api/jobs/") else "id"] = scope["path_params"]["id"]
+    if "made" in state:
+        told["job"] = state["made"]
+    return told

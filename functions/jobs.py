@@ -53,6 +53,7 @@ def create(call: Call[NoQuery, JobRequest]) -> Response:
     root, *family = (named(one, found) for one in planned)
     root = replace(root, idempotency_key=idempotency_key(call), request_hash=call.digest)
     job, new = call.store.create([root, *family])
+    call.made(job.id)
     return _created(job) if new else answer(job_view(job))
 
 
@@ -116,6 +117,7 @@ def delete(call: Call[DeleteQuery, None]) -> Response:
 def retry(call: Call[NoQuery, None]) -> Response:
     """Run a job that ended badly again, as a new one; the same key finds that one again."""
     job, new = call.store.retry(call.id, key=idempotency_key(call))
+    call.made(job.id)
     return _created(job) if new else answer(job_view(job))
 
 

@@ -90,6 +90,7 @@ def run(call: Call[NoQuery, None]) -> Response:
     job = call.store.run_schedule(schedule, job_of(schedule, call.context.settings), next_due_at=None)
     if job is None:
         raise NotFound(f"There is no schedule {call.id[:64]} any more; GET /api/schedules lists them.")
+    call.made(job.id)
     return answer(job_view(job), 201, {"Location": f"/api/jobs/{job.id}"})
 
 

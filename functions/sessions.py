@@ -133,6 +133,8 @@ def create(call: Call[NoQuery, SessionRequest]) -> Response:
     )
     turn = None if body.message is None else _turn(call, session.id, program, body.message, "message.")
     made, new = call.store.create_session(session, turn)
+    if turn is not None and new:
+        call.made(turn.id)
     headers = {"Location": f"/api/sessions/{made.id}"}
     return answer(session_view(made), 201, headers) if new else answer(session_view(made))
 
@@ -163,6 +165,7 @@ def send(call: Call[NoQuery, MessageRequest]) -> Response:
     program = _program(call.context.settings, session.program)
     turn = _turn(call, session.id, program, call.body, "", key=idempotency_key(call))
     job, new = call.store.create([turn])
+    call.made(job.id)
     return answer(job_view(job), 201, {"Location": f"/api/jobs/{job.id}"}) if new else answer(job_view(job))
 
 

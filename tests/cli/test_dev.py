@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.client import Client
 from cli.dev import listener
 from tests.cli.conftest import Dev, Spool, alive, environment, start_dev, until
 
@@ -42,9 +43,11 @@ def test_ctrl_c_ends_every_part(start: StartDev):
     dev = start("--workers", "2")
     family = dev.family()
     assert len(family) >= 3
+    Client(dev.url).stats()
     assert dev.end() == 0
     assert alive(family) == set()
     assert dev.said[-1] == "Everything has ended; no process is left."
+    assert "/api/stats" not in "".join(dev.said), "a terminal is not for what pages and commands ask"
 
 
 def test_a_second_ctrl_c_gives_a_running_job_back_unharmed(start: StartDev, tmp_path: Path):

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cli.client import Client, CommandError, Unreachable
+from cli.client import Client, CommandError, Refused, Unreachable
 from tests.cli.conftest import Spool, environment
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -113,6 +113,16 @@ def test_a_rate_limit_is_waited_out_and_said():
         client.close()
     assert len(asked) == 2
     assert said == ["The server asks for a pause; going on in 0 s."]
+
+
+def test_a_fault_of_the_server_names_the_request():
+    """By the id that its log has."""
+    fault = (500, JSON | {"X-Request-Id": "0199-7"}, json.dumps({"detail": "Something went wrong."}).encode())
+    with a_stranger(fault) as (url, _):
+        client = Client(url)
+        with pytest.raises(Refused, match="X-Request-Id: 0199-7"):
+            client.schedules()
+        client.close()
 
 
 def test_a_busy_server_is_asked_again_only_when_that_is_safe():
