@@ -60,6 +60,7 @@ class JobView(TypedDict):
 
     id: str
     type: str
+    name: str | None
     status: str
     cancelling: bool
     stage: str | None

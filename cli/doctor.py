@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.client import Client, CommandError
 from shared.errors import SpoolError
 from shared.health import ROOM_BYTES, Finding, deployment
+from shared.misspelt import misspelt
 from shared.presets import own_preset
 from shared.settings import Settings
 from shared.storage import get_storage
@@ -21,6 +22,8 @@ from worker.programs import missing_here
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything a job needs, in the order in which it needs it."""
     yield Finding("settings", True, f"read; database {settings.database_url}, storage {settings.storage_url}")
+    for sentence in misspelt():
+        yield Finding("settings", True, sentence, "It sets nothing: mend its name, or take it away.")
     for what, look in _CHECKS.items():
         try:
             yield from look(settings)

@@ -11,6 +11,7 @@ from cli.dev import listener
 from functions.app import create_app
 from shared import crash
 from shared.log import configure_log
+from shared.misspelt import warn_of_misspelt
 from shared.settings import Settings
 from shared.storage import get_storage
 from shared.store import get_job_store
@@ -23,6 +24,7 @@ _GOODBYE_S = 3
 def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
     """Serve until SIGTERM or SIGINT, on `host` and `port` or on a listening socket inherited as `fd`."""
     configure_log(settings)
+    warn_of_misspelt()
     crash.arm(settings)
     store = get_job_store(settings)
     migrated = not store.pending_migrations()

@@ -21,9 +21,10 @@ def selection(
     job_type: str | None,
     tag: str | None,
     text: str | None,
+    error: str | None = None,
 ) -> dict[str, Any] | None:
     """The filter of many jobs, or None where ids are given. Raises `CommandError` for both or neither."""
-    given = {"status": status, "type": job_type, "tag": tag, "text": text, "all": everything or None}
+    given = {"status": status, "type": job_type, "tag": tag, "text": text, "error": error, "all": everything or None}
     where = {name: value for name, value in given.items() if value is not None}
     if bool(job_ids) == bool(where):
         raise CommandError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ def run_watch(
     client: Client, job_ids: Sequence[str], view: View, *, folder: Path | None
 ) -> tuple[list[JobView], list[str]]:
     """Follow jobs that exist; returns them as they ended and what to say."""
-    names = {job_id: f"{client.job(job_id)['type']}-{job_id[-6:]}" for job_id in job_ids}
+    names = called([client.job(job_id) for job_id in job_ids])
     try:
         with view:
             return _finish(client, names, view, folder)
@@ -62,6 +63,17 @@ def create(client: Client, draft: Draft, view: View) -> JobView:
             sent[path] = upload(client, path, partial(view.moving, name, "sending"))
         put(body, place, sent[path])
     return client.create(body)
+
+
+def called(jobs: Sequence[JobView]) -> dict[str, str]:
+    """What each job is called here, by its id: by what it works on, with the end of its id where two share that."""
+    shared = Counter(job["name"] for job in jobs)
+    return {
+        job["id"]: f"{job['type']}-{job['id'][-6:]}"
+        if job["name"] is None
+        else job["name"] + (f" ({job['id'][-6:]})" if shared[job["name"]] > 1 else "")
+        for job in jobs
+    }
 
 
 def _finish(

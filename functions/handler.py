@@ -7,6 +7,7 @@ from mangum import Mangum
 from functions.app import create_app
 from functions.secrets import read_secrets
 from shared.log import configure_log
+from shared.misspelt import warn_of_misspelt
 from shared.settings import Settings, aws_identity, load_settings
 from shared.storage import get_storage
 from shared.store import get_job_store
@@ -22,6 +23,7 @@ def deployed_settings() -> Settings:
 
 _settings = deployed_settings()
 configure_log(_settings)
+warn_of_misspelt()
 handler = Mangum(
     create_app(_settings, get_job_store(_settings), get_storage(_settings)),
     lifespan="off",

@@ -22,7 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
 from shared.mail_place import MailPlace, mail_place
@@ -117,6 +117,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("timeouts", mode="before")
     @classmethod
@@ -258,6 +263,16 @@ class Settings(BaseSettings):
         return self.timeouts.get(job_type, self.job_types[job_type].timeout_s)
 
 
+#: Every variable that sets something.
+KNOWN = frozenset(
+    str(choice)
+    for name, field in Settings.model_fields.items()
+    for choice in getattr(field.validation_alias, "choices", [f"SPOOL_{name.upper()}"])
+)
+#: For tests and for programs that a worker starts.
+_NO_SETTINGS = {"SPOOL_TEST_CRASH_AT", "SPOOL_MARK"}
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings; `overrides` win. Raises `ConfigurationError` with one sentence per wrong value."""
     try:
@@ -305,6 +320,13 @@ def crash_order() -> str | None:
     """Where a test wants this process to die (shared/crash.py). No setting: it is read from nowhere else, and told to
     nobody."""
     return os.environ.get("SPOOL_TEST_CRASH_AT")  # noqa: TID251 - this is the file that reads the environment
+
+
+def given_names() -> set[str]:
+    """The variables named as settings are, in the environment and in `.env`; without those that have no value."""
+    found = {**DotEnvSettingsSource(Settings).env_vars, **os.environ}  # noqa: TID251 - this is the file that reads the environment
+    named = {name.upper() for name, value in found.items() if value}
+    return {name for name in named if name.startswith("SPOOL_")} - _NO_SETTINGS
 
 
 def inherited(names: Iterable[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from shared import crash
 from shared.errors import ConfigurationError, Unavailable
 from shared.job import new_id
 from shared.log import configure_log
+from shared.misspelt import warn_of_misspelt
 from shared.settings import load_settings
 from shared.storage import get_storage
 from shared.store import get_job_store
@@ -25,6 +26,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_log(settings)
+        warn_of_misspelt()
         crash.arm(settings)
         store = get_job_store(settings)
         store.migrate()

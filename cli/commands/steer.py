@@ -50,11 +50,16 @@ def retry(
     job_type: TypeOption = None,
     tag: TagOption = None,
     text: TextOption = None,
+    error: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Every job that failed with this, such as out_of_disk.")
+    ] = None,
     everything: AllFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run jobs again, each as a new one: by their ids, or all that failed and have something in common."""
-    where = steering.selection(job_ids, everything=everything, status=status, job_type=job_type, tag=tag, text=text)
+    where = steering.selection(
+        job_ids, everything=everything, status=status, job_type=job_type, tag=tag, text=text, error=error
+    )
     _tell_each(job_ids, where, steering.retried_many, steering.retried, as_json=as_json)
 
 

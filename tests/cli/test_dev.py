@@ -40,13 +40,14 @@ def start(tmp_path: Path) -> Iterator[StartDev]:
 
 def test_ctrl_c_ends_every_part(start: StartDev):
     """Exit code 0, and no process is left of API, workers and what they started."""
-    dev = start("--workers", "2")
+    dev = start("--workers", "2", SPOOL_SLTS="4")
     family = dev.family()
     assert len(family) >= 3
     Client(dev.url).stats()
     assert dev.end() == 0
     assert alive(family) == set()
     assert dev.said[-1] == "Everything has ended; no process is left."
+    assert any("SPOOL_SLTS is no setting; did you mean SPOOL_SLOTS?" in line for line in dev.said)
     assert "/api/stats" not in "".join(dev.said), "a terminal is not for what pages and commands ask"
 
 

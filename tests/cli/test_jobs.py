@@ -44,7 +44,9 @@ def test_a_waiting_job_is_cancelled_at_once(idle_spool: Spool, tone: Path):
     job_id = queued(idle_spool, tone)
     assert idle_spool("cancel", job_id).out == f"{job_id}: cancelled\n"
     assert idle_spool("cancel", job_id, "--json").json()["status"] == "cancelled"
-    assert idle_spool("watch", job_id).code == 1
+    watched = idle_spool("watch", job_id)
+    assert watched.code == 1
+    assert f"{tone.name}: cancelled" in watched.out
 
 
 def test_a_cancelled_job_is_run_again_as_a_new_one(idle_spool: Spool, tone: Path):
@@ -146,6 +148,20 @@ def test_a_file_that_is_no_media_fails_with_its_reason_and_exit_code_1(spool: Sp
     assert {event["job_id"] for event in events} == {job_id}
 
 
+def test_jobs_of_one_error_are_listed_and_run_again(spool: Spool):
+    """By the code that `spool jobs` shows; another code matches none of them."""
+    fake = spool.folder / "other.mp3"
+    fake.write_text("This is no sound at all. " * 100)
+    failed = spool("submit", "ingest", str(fake), "--watch", "--tag", "fake", "--json").json()
+    code = failed["error"]["code"]
+    assert [one["id"] for one in spool("jobs", "--error", code, "--tag", "fake", "--json").json()["items"]] == [
+        failed["id"]
+    ]
+    assert code in spool("jobs", "--error", code).out
+    assert spool("retry", "--error", "out_of_disk", "--tag", "fake", "--json").json() == {"retried": 0, "skipped": 0}
+    assert spool("retry", "--error", code, "--tag", "fake", "--json").json() == {"retried": 1, "skipped": 0}
+
+
 def test_a_followed_history_ends_with_the_jobs_last_line(idle_spool: Spool, tone: Path):
     """`logs --follow` returns once the job has ended, and not before it has told how."""
     job_id = queued(idle_spool, tone)
@@ -188,9 +204,12 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(lone_spool: Spool):
     for name, command in (("here", "{python}"), ("elsewhere", "/nowhere/svi")):
         with (lone_spool.folder / "programs.toml").open("a") as file:
             file.write(f"[programs.{name}]\nkind = 'agent'\ntitle = 'A'\ncommand = ['{command}']\n")
+    (lone_spool.folder / ".env").write_text("SPOOL_SLTS=4\n")
     ran = Spool(lone_spool.folder, {**lone_spool.settings, "SPOOL_PROGRAMS": "programs.toml"})("doctor", "--json")
     assert ran.code == 1
     found = {finding["what"]: finding for finding in ran.json()}
+    assert found["settings"]["found"] == "SPOOL_SLTS is no setting; did you mean SPOOL_SLOTS?"
+    assert (found["settings"]["ok"], "mend its name" in found["settings"]["mend"]) == (True, True)
     assert found["ffmpeg"]["ok"]
     assert not found["database"]["ok"]
     assert "spool migrate" in found["database"]["mend"]

@@ -30,7 +30,7 @@ ASKING = [
 def test_the_page_has_examples_to_execute():
     """The marker is spelled as this test expects it."""
     assert len(BLOCKS) == 1
-    assert len(ASKING) == 25
+    assert len(ASKING) == 26
 
 
 def test_each_command_of_the_night_works(tmp_path, monkeypatch):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from shared.errors import ConfigurationError
-from shared.settings import load_settings
+from shared.misspelt import misspelt
+from shared.settings import KNOWN, load_settings
+
+ROOT = Path(__file__).parents[2]
 
 WRONG = {
     "SPOOL_SLOTS": ("0", "should be greater than or equal to 1"),
@@ -39,6 +45,39 @@ def test_timeouts_that_cannot_be_read_are_told_by_type(value, monkeypatch):
     with pytest.raises(ConfigurationError) as stopped:
         load_settings(_env_file=None)
     assert stopped.value.message.startswith(f"SPOOL_TIMEOUTS: {TIMEOUTS[value]}")
+
+
+def test_capitals_do_not_matter_where_a_word_is_chosen(monkeypatch):
+    """INFO is what other programs call it."""
+    monkeypatch.setenv("SPOOL_LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("SPOOL_LOG_FORMAT", "Json")
+    settings = load_settings(_env_file=None)
+    assert (settings.log_level, settings.log_format) == ("warning", "json")
+
+
+def test_what_is_no_setting_is_told_with_the_one_it_is_most_like(monkeypatch, tmp_path):
+    """In the environment and in `.env`, once each, without its value; what is set to nothing is left alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SPOOL_API_TOKN=hidden\nSPOOL_SLOTS=2\nOTHER=1\n")
+    monkeypatch.setenv("SPOOL_RETENTION", "7")
+    monkeypatch.setenv("spool_slts", "4")
+    monkeypatch.setenv("SPOOL_QQQ", "x")
+    monkeypatch.setenv("SPOOL_EMPTY", "")
+    assert list(misspelt()) == [
+        "SPOOL_API_TOKN is no setting; did you mean SPOOL_API_TOKEN?",
+        "SPOOL_QQQ is no setting; docs/deploy.md lists them all.",
+        "SPOOL_RETENTION is no setting; did you mean SPOOL_RETENTION_DAYS?",
+        "SPOOL_SLTS is no setting; did you mean SPOOL_SLOTS?",
+    ]
+
+
+def test_every_setting_that_a_page_or_a_template_names_is_one():
+    """Nobody copies a name that sets nothing."""
+    places = [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), *ROOT.glob("infra/*"), ROOT / "render.yaml"]
+    text = "".join(place.read_text() for place in places if place.is_file())
+    named = set(re.findall(r"\bSPOOL_[A-Z_]*[A-Z]\b", text))
+    assert len(named) > 30
+    assert named - KNOWN == {"SPOOL_TEST_CRASH_AT"}
 
 
 def test_timeouts_are_read(monkeypatch):

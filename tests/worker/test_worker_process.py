@@ -161,7 +161,7 @@ def test_the_real_entry_point_explains_a_wrong_setting(tmp_path) -> None:
 def test_the_real_entry_point_works_and_ends_on_sigterm(tmp_path) -> None:
     """`python -m worker` with the product's pipelines says that it is ready, ends with 0, and leaves no folder."""
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/spool.db", "STORAGE_URL": f"file:{tmp_path}/storage"}
-    settings |= {"SECRET": "0123456789abcdef" * 4, "WORK_DIR": f"{tmp_path}/work", "LOG_FORMAT": "json"}
+    settings |= {"SECRET": "0123456789abcdef" * 4, "WORK_DIR": f"{tmp_path}/work", "LOG_FORMAT": "json", "SLTS": "4"}
     worker = subprocess.Popen(
         [sys.executable, "-m", "worker"],
         cwd=ROOT,
@@ -169,7 +169,11 @@ def test_the_real_entry_point_works_and_ends_on_sigterm(tmp_path) -> None:
         stderr=subprocess.PIPE,
     )
     offered = sorted(kind.name for kind in JOB_TYPES.values() if kind.stages)
-    assert log_until(worker, "worker ready")[-1]["types"] == offered
+    said = log_until(worker, "worker ready")
+    assert said[-1]["types"] == offered
+    assert [line["reason"] for line in said if line["level"] == "warning"] == [
+        "SPOOL_SLTS is no setting; did you mean SPOOL_SLOTS?"
+    ]
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=PATIENCE_S)
     assert worker.returncode == 0
