@@ -7,6 +7,7 @@ import socket
 import uvicorn
 
 from cli.client import USAGE, CommandError
+from cli.connections import HEAD_LIMIT_BYTES, Patient
 from cli.dev import listener
 from functions.app import create_app
 from shared import crash
@@ -40,7 +41,14 @@ def run_api(settings: Settings, *, host: str, port: int, fd: int | None) -> None
             "The database is not up to date. Run `spool migrate` first, or start everything with `spool dev`."
         )
     app = create_app(settings, store, get_storage(settings))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_GOODBYE_S)
+    config = uvicorn.Config(
+        app,
+        http=Patient,
+        h11_max_incomplete_event_size=HEAD_LIMIT_BYTES,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_GOODBYE_S,
+    )
     bound = listener(host, port) if fd is None else socket.socket(fileno=fd)
     if fd is None:
         shown = f"[{host}]" if ":" in host else host

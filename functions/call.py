@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urljoin
 
+import anyio
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -28,7 +29,7 @@ from functions.packing import packed, takes_gzip
 from functions.problems import invalid, quota_headers
 from functions.readiness import Readiness
 from functions.threads import in_thread
-from shared.errors import FieldError, Malformed, RateLimited, TooLarge, UnsupportedMedia
+from shared.errors import FieldError, Malformed, RateLimited, TooLarge, TooSlow, UnsupportedMedia
 from shared.keys import Scope
 from shared.settings import Settings
 from shared.storage.protocol import StorageAdapter
@@ -37,6 +38,8 @@ from shared.store.values import Admission
 from shared.types.faults import field_errors
 
 MAX_BODY_BYTES = 1_000_000
+#: Before the time of the whole request is over, so that the sentence can be one about the body.
+BODY_LIMIT_S = 30.0
 #: Four levels of children and their parameters need 16.
 MAX_NESTING = 32
 
@@ -261,14 +264,23 @@ async def _read_json(request: Request) -> tuple[Any, str]:
 
 async def _read_bytes(request: Request) -> bytes:
     body = bytearray()
+    declared = request.headers.get("content-length", "0")
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes; media goes through POST /api/uploads.")
+        _must_fit(int(declared) if len(declared) < 20 else MAX_BODY_BYTES + 1)
+        with anyio.fail_after(BODY_LIMIT_S):
+            async for chunk in request.stream():
+                body += chunk
+                _must_fit(len(body))
+    except TimeoutError:
+        raise TooSlow(f"The body took longer than {BODY_LIMIT_S:g} s; send the whole request again.") from None
     except ClientDisconnect:
         raise Malformed("The connection ended before the body did; send the whole request again.") from None
     return bytes(body)
+
+
+def _must_fit(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes; media goes through POST /api/uploads.")
 
 
 def _number(text: str) -> int | float:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from shared.errors import FieldError, Invalid, Quota, RateLimited, SpoolError, Unauthorized, Unavailable
+from shared.errors import FieldError, Invalid, Quota, RateLimited, SpoolError, TooSlow, Unauthorized, Unavailable
 
 #: What the router says about requests that no handler sees.
 ROUTING = {
@@ -71,6 +71,8 @@ def _headers(error: SpoolError) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, RateLimited):
         return {"Retry-After": str(error.retry_after_s)} | (quota_headers(error.quota) if error.quota else {})
+    if isinstance(error, TooSlow):
+        return {"Connection": "close"}  # what is left of it would be read as the next request
     return {"Retry-After": "1"} if isinstance(error, Unavailable) else {}
 
 

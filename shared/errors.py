@@ -59,6 +59,18 @@ class Conflict(SpoolError):
     code, status = "conflict", 409
 
 
+class TooSlow(SpoolError):
+    """The request did not arrive in its time; nothing was done."""
+
+    code, status = "too_slow", 408
+
+
+class HeadersTooLarge(SpoolError):
+    """The headers of a request are over their limit."""
+
+    code, status = "headers_too_large", 431
+
+
 class TooLarge(SpoolError):
     """The body or the upload is over its limit."""
 

@@ -158,9 +158,11 @@ def submit(store: LocalJobStore, **fields: Any) -> Job:
     return store.create([NewJob(**{"id": new_id(), "type": "ingest", "params": params} | rest)])[0]
 
 
-def until(store: SqlJobStore, job: Job, wanted: Callable[[Job], bool] | Status) -> Job:
+def until(
+    store: SqlJobStore, job: Job, wanted: Callable[[Job], bool] | Status, *, patience_s: float = PATIENCE_S
+) -> Job:
     """Wait, by the store's own watch, until the job is as wanted."""
-    give_up = time.monotonic() + PATIENCE_S
+    give_up = time.monotonic() + patience_s
     watch = store.watch()
     try:
         while True:

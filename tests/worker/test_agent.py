@@ -301,7 +301,8 @@ def test_fifteen_sessions_say_everything_once(store, talk):
 
     AGENT_S says for how long; `make talk` takes a minute.
     """
-    count = 5 * int(os.environ.get("AGENT_S", "2"))
+    speaks_s = int(os.environ.get("AGENT_S", "2"))
+    count = 5 * speaks_s
     talk = talk(
         f"for n in range({count}):\n    turn.say(f'{{turn.session}} {{n}}')\n    time.sleep(0.2)\nturn.finish()",
         slots=15,
@@ -320,7 +321,7 @@ def test_fifteen_sessions_say_everything_once(store, talk):
                 cursors[session] = page[-1].id
 
     for job in jobs:
-        until(talk.store, job, lambda found: listen() or found.terminal)
+        until(talk.store, job, lambda found: listen() or found.terminal, patience_s=PATIENCE_S + 5 * speaks_s)
     listen()
     for session in sessions:
         said = [one.text for one in heard[session]]
