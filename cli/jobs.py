@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: A log is asked for new lines this often: workers hand theirs in with their heartbeats.
 _LOG_S = 0.5
+#: What shared/health.py calls silent, without all that it imports.
+SILENT_S = 65.0
 _STYLES = {"completed": "green", "running": "cyan", "failed": "red", "dead_letter": "red", "cancelled": "dim"}
 
 
@@ -131,12 +133,23 @@ def stats_lines(stats: Mapping[str, Any]) -> list[str]:
             half, most, nearly_all = (f"{stats[key][p] / 1000:.1f} s" for p in ("p50", "p95", "p99"))
             lines.append(f"{words}: half under {half}, 95 % under {most}, 99 % under {nearly_all}")
     lines += [steering_line(one) for one in stats["steering"]]
-    workers = [f"  {one['host']}: {one['running']} of {one['slots']} slots busy" for one in stats["workers"]]
+    workers = [line for one in stats["workers"] for line in _worker_lines(one, stats["at"])]
     return [
         *lines,
         "Workers heard of in the last ten minutes:",
         *(workers or ["  none: start one with `spool worker`"]),
     ]
+
+
+def _worker_lines(one: Mapping[str, Any], at: str) -> list[str]:
+    """What it is at, and whether it is still heard of."""
+    silent_s = (datetime.fromisoformat(at) - datetime.fromisoformat(one["seen_at"])).total_seconds()
+    silent = f"; silent for {duration_text(silent_s)}: it hangs, or it is gone" if silent_s > SILENT_S else ""
+    jobs = [
+        f"    {job['type']} {job['title'] or job['id']}: {job['stage'] or 'starting'} ({job['id']})"
+        for job in one["jobs"]
+    ]
+    return [f"  {one['host']}: {one['running']} of {one['slots']} slots busy{silent}", *jobs]
 
 
 def print_event(console: Console, event: EventView) -> None:

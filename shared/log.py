@@ -52,8 +52,11 @@ def _unopened(_logger: object, _method: str, line: Any) -> Any:  # noqa: ANN401 
     return _OPENS.sub(r"\1…", line)
 
 
-def configure_log(settings: Settings) -> None:
-    """Send structlog to standard error as the settings say; `auto` means human lines on a terminal, else JSON."""
+def configure_log(settings: Settings, **always: str) -> None:
+    """Send structlog to standard error as the settings say; `auto` means human lines on a terminal, else JSON.
+
+    `always` is what every line of this process carries.
+    """
     human = settings.log_format == "human" or (settings.log_format == "auto" and sys.stderr.isatty())
     # Tracebacks without the values of variables: among them are tokens, and whole settings.
     traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -67,6 +70,7 @@ def configure_log(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         processors=[
             structlog.contextvars.merge_contextvars,
+            lambda _logger, _method, line: {**always, **line},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *shape,

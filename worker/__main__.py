@@ -25,7 +25,8 @@ def main() -> int:
     """Work until SIGTERM or SIGINT; the exit code: 0 drained, 1 a job did not stop, 2 wrong settings, 3 no database."""
     try:
         settings = load_settings()
-        configure_log(settings)
+        worker_id = new_id()
+        configure_log(settings, worker=worker_id)
         warn_of_misspelt()
         crash.arm(settings)
         store = get_job_store(settings)
@@ -43,7 +44,7 @@ def main() -> int:
             pipelines(programs, pools),
             pools=pools,
             job_types=settings.job_types,
-            worker_id=new_id(),
+            worker_id=worker_id,
             host=socket.gethostname(),
             version=importlib.metadata.version("spool"),
             new_token=new_id,

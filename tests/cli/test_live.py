@@ -7,7 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from cli.jobs import SILENT_S, stats_lines
 from cli.live import Bars, Lines, duration_text, size_text, stage_text, summary, view_for
+from shared.health import WORKER_SILENT_S
 
 RUNNING = {
     "id": "1", "type": "ingest", "status": "running", "cancelling": False, "stage": "encoding", "stage_index": 3,
@@ -123,3 +125,18 @@ def test_sizes_and_durations_are_written_for_people():
     """Decimal units, and minutes where seconds are too many."""
     assert [size_text(size) for size in (12, 1500, 2_340_000, 5 * 10**9)] == ["12 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
     assert [duration_text(seconds) for seconds in (41.2, 185, 3723)] == ["41 s", "3:05", "1:02:03"]
+
+
+def test_the_statistics_tell_what_a_worker_is_at_and_that_it_is_silent():
+    """By the database's own time of the answer, not this machine's."""
+    seen = {"host": "attic", "running": 1, "slots": 2, "seen_at": "2026-11-22T03:00:00.000Z"}
+    at_work = {"id": "0199", "type": "ingest", "title": "talk.wav", "stage": "encoding"}
+    quiet = {"hours": 24, "states": {}, "oldest_waiting_s": None, "completed_per_hour": 0, "failure_rate": None}
+    quiet |= {"wait_ms": None, "run_ms": None, "steering": [], "workers": [seen | {"jobs": [at_work]}]}
+    assert stats_lines(quiet | {"at": "2026-11-22T03:01:05.000Z"})[-2:] == [
+        "  attic: 1 of 2 slots busy",
+        "    ingest talk.wav: encoding (0199)",
+    ]
+    silent = stats_lines(quiet | {"at": "2026-11-22T03:01:06.000Z"})[-2]
+    assert silent == "  attic: 1 of 2 slots busy; silent for 1:06: it hangs, or it is gone"
+    assert SILENT_S == WORKER_SILENT_S

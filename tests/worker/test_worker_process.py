@@ -171,6 +171,7 @@ def test_the_real_entry_point_works_and_ends_on_sigterm(tmp_path) -> None:
     offered = sorted(kind.name for kind in JOB_TYPES.values() if kind.stages)
     said = log_until(worker, "worker ready")
     assert said[-1]["types"] == offered
+    assert len({line["worker"] for line in said}) == 1
     assert [line["reason"] for line in said if line["level"] == "warning"] == [
         "SPOOL_SLTS is no setting; did you mean SPOOL_SLOTS?"
     ]
