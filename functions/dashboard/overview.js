@@ -1,6 +1,7 @@
 // The queue in five seconds: is anything waiting, failing, slow, or not worked on?
 
 import { duration, number, silent, since, span, title, words } from "./format.js";
+import { schedulesButton } from "./schedules.js";
 import { steering } from "./steer.js";
 import { now, state } from "./state.js";
 import { html, nothing, svg } from "./vendor/lit-html/lit-html.js";
@@ -78,5 +79,5 @@ function workers(seen, refresh) {
         <small>${job.stage ? words(job.stage) : "Starting"}</small></li>`)}</ul>` : nothing}
       <small title=${worker.types.map(words).join(", ")}>heard ${span(since(worker.seen_at))} ago · ${types(worker)} · ${worker.version}</small></li>`)}</ul>`
     : html`<p class="bad">No worker is running, so nothing moves. Start one with <code>spool worker</code>.</p>`}
-    ${steering(refresh)}</div>`;
+    ${steering(refresh)} ${schedulesButton(refresh)}</div>`;
 }

@@ -169,6 +169,31 @@ def test_what_holds_jobs_back_is_said_and_let_go(operator, queue):
     assert queue.api.get("/api/stats").json()["steering"] == []
 
 
+def test_a_schedule_runs_now_and_rests(operator, queue):
+    """Each with its next time and its last job; without any, the page says which command adds the usual ones."""
+    page = operator.open("/dashboard")
+    page.get_by_role("button", name="Schedules…").click()
+    expect(page.get_by_role("dialog")).to_contain_text("spool schedules defaults")
+    page.get_by_role("button", name="Close").click()
+    body = {"cron": "0 3 * * *", "type": "maintenance", "params": {"duty": "backup"}}
+    assert queue.api.put("/api/schedules/nightly", json=body).status_code == 201
+    page.get_by_role("button", name="Schedules…").click()
+    listed = page.get_by_role("dialog")
+    expect(listed).to_contain_text("nightly 0 3 * * * backup")
+    listed.get_by_role("button", name="Run now nightly").click()
+    expect(listed).to_contain_text("nightly: its job is in the queue.")
+    assert [job["params"] for job in queue.jobs(tag="schedule:nightly")] == [{"duty": "backup"}]
+    listed.get_by_role("button", name="Pause nightly").click()
+    expect(listed).to_contain_text("nightly is paused.")
+    assert queue.api.get("/api/schedules").json()["items"][0]["paused"]
+    assert barriers(page) == []
+    listed.get_by_role("button", name="Resume nightly").click()
+    expect(listed).to_contain_text("nightly goes on.")
+    assert not queue.api.get("/api/schedules").json()["items"][0]["paused"]
+    listed.get_by_role("link", name="last").click()
+    expect(page).to_have_url(re.compile("#/jobs/"))
+
+
 def test_a_place_in_line_comes_with_a_time(operator, queue):
     """As far as the usual length of such jobs and the free hands tell; nobody works, and nothing is promised."""
     queue.submit()
