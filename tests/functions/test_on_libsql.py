@@ -8,7 +8,16 @@ import pytest
 
 from shared.store.turso import TursoJobStore
 from tests.contract.conftest import databases  # noqa: F401 - a fixture
-from tests.functions import test_health, test_keys, test_limits, test_metrics, test_ops, test_request_log, test_steering
+from tests.functions import (
+    test_health,
+    test_keys,
+    test_limits,
+    test_metrics,
+    test_ops,
+    test_request_log,
+    test_schedules,
+    test_steering,
+)
 
 #: They make files of their own; tests/contract lets two clients of one server share a limit.
 FILES_ONLY = {"test_a_database_that_is_away_lets_nobody_in", "test_instances_share_the_limit"}
@@ -16,7 +25,7 @@ FILES_ONLY = {"test_a_database_that_is_away_lets_nobody_in", "test_instances_sha
 STATISTICS = ("test_ready_when", "test_statistics_count", "test_waiting_jobs")
 
 # All tests and fixtures of these, those that will be added included.
-for module in (test_keys, test_limits, test_metrics, test_steering, test_health, test_request_log):
+for module in (test_keys, test_limits, test_metrics, test_steering, test_schedules, test_health, test_request_log):
     named = {name: one for name, one in vars(module).items() if not name.startswith("_") and name not in FILES_ONLY}
     globals().update({name: one for name, one in named.items() if name not in globals()})
 globals().update({name: one for name, one in vars(test_ops).items() if name.startswith(STATISTICS)})
