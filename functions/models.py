@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -26,6 +27,8 @@ from shared.types import JOB_TYPES
 MAX_UPLOAD_BYTES = 20 * 10**9
 #: Jobs in one request: as many as fit into one database transaction without holding up others.
 MAX_JOBS_PER_REQUEST = 500
+#: Moments beyond cannot be told in four digits of a year, wherever in the world the zone of a request is.
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def _file_name(text: str) -> str:
@@ -65,12 +68,19 @@ def _dated(text: str) -> str:
     return text
 
 
+def _tellable(moment: datetime) -> datetime:
+    if not _FIRST <= moment < _LAST:
+        raise ValueError("must lie in the years 1970 to 9998")
+    return moment
+
+
 #: A built-in type, or a registered program: which of those there are is known by the deployment.
 JobTypeName = Annotated[
     str,
     AfterValidator(_job_type),
     Field(json_schema_extra={"anyOf": [{"enum": list(JOB_TYPES)}, {"pattern": f"^{PROGRAM_TYPE}$"}]}),
 ]
+Moment = Annotated[AwareDatetime, AfterValidator(_tellable)]
 Tag = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain)]
 ErrorCode = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=16)]
@@ -130,7 +140,7 @@ class ChildRequest(_JobFields):
 class JobRequest(_JobFields):
     """A job, or a whole family of jobs, to be done."""
 
-    run_at: AwareDatetime | None = Field(default=None, description="ISO 8601 with a zone; now when left out.")
+    run_at: Moment | None = Field(default=None, description="ISO 8601 with a zone; now when left out.")
     parent_id: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
         default=None, description="An unfinished job that this one joins as a child."
     )
@@ -144,7 +154,7 @@ class JobPatch(Body):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     priority: Priority | None = None
-    run_at: AwareDatetime | None = None
+    run_at: Moment | None = None
     tags: Tags | None = None
 
     @model_validator(mode="after")
@@ -163,7 +173,7 @@ class JobSelection(Body):
     text: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain)] | None = Field(
         default=None, description="Part of the name, the title or the id; capitals do not matter."
     )
-    since: AwareDatetime | None = Field(default=None, description="Created then or later: ISO 8601 with a zone.")
+    since: Moment | None = Field(default=None, description="Created then or later: ISO 8601 with a zone.")
     error: ErrorCode | None = Field(default=None, description="The code of the failure, such as `out_of_disk`.")
     all: bool = Field(default=False, description="True takes every job; give it instead of a filter.")
 
@@ -269,7 +279,7 @@ class JobListQuery(Query):
     text: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain)] | None = Field(
         default=None, description="Part of the name, the title or the id; capitals do not matter."
     )
-    since: Annotated[AwareDatetime, BeforeValidator(_dated)] | None = Field(
+    since: Annotated[Moment, BeforeValidator(_dated)] | None = Field(
         default=None, description="Created then or later: ISO 8601 with a zone."
     )
     error: ErrorCode | None = Field(default=None, description="The code of the failure, such as `out_of_disk`.")

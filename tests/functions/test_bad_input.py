@@ -61,6 +61,9 @@ WRONG_FIELDS = {
     "501 jobs": ({"type": "flow", "children": [ingest()] * 500}, "children"),
     "a time without zone": (ingest() | {"run_at": "2099-01-01T00:00:00"}, "run_at"),
     "a time that is a number": (ingest() | {"run_at": 4070908800}, "run_at"),
+    "a time of the year 10000 in UTC": (ingest() | {"run_at": "9999-12-31T23:59:59-14:00"}, "run_at"),
+    "a time that rounds up to it": (ingest() | {"run_at": "9999-12-31T23:59:59.9999Z"}, "run_at"),
+    "a time of the year 0 in UTC": (ingest() | {"run_at": "0001-01-01T00:00:00+14:00"}, "run_at"),
     "more time than the type's": (ingest() | {"timeout_s": 3601}, "timeout_s"),
     "no time": (ingest() | {"timeout_s": 0}, "timeout_s"),
     "too high a priority": (ingest() | {"priority": 101}, "priority"),
@@ -173,6 +176,7 @@ def test_a_key_that_cannot_be_kept_is_refused(api, key):
         ("/api/jobs?limit=201", "limit"),
         ("/api/jobs?limit=ten", "limit"),
         ("/api/jobs?limit=1&limit=2", "limit"),
+        ("/api/jobs?since=0001-01-01T00:00:00%2B14:00", "since"),
         ("/api/jobs?cursor=bm90IG91cnM=", "cursor"),
         ("/api/jobs?cursor=%00", "cursor"),
         ("/api/jobs/x?wait=21", "wait"),
@@ -210,6 +214,7 @@ def test_a_cursor_that_was_changed_is_refused(api):
         ({"priority": "high"}, "priority"),
         ({"tags": ["x"] * 17}, "tags"),
         ({"run_at": "tomorrow"}, "run_at"),
+        ({"run_at": "9999-12-31T23:59:59-14:00"}, "run_at"),
     ],
 )
 def test_a_wrong_change_is_named_and_changes_nothing(api, body, field):
