@@ -25,6 +25,7 @@ from shared.types.report import (
     StereoFacts,
     TrackFacts,
 )
+from worker.examine import damaged_pieces, missing_s
 from worker.findings import findings, wanted_lufs
 from worker.loudness import M_LEAD, S_LEAD, SILENCE_LUFS, Measured, decibels, loudness_range, silences
 from worker.meter import Floats
@@ -96,7 +97,8 @@ def _source(told: Told) -> SourceFacts:
         sha256=told.sha256,
         bit_rate_bps=media.bit_rate,
         duration_s=round(measured.seconds, 3),
-        damaged_frames=measured.damaged_frames,
+        damaged_frames=damaged_pieces(media, measured),
+        missing_s=round(missing_s(media, measured), 3),
         tags=media.tags,
         chapters=[ChapterFacts(start_s=one.start_s, end_s=one.end_s, title=one.title) for one in media.chapters],
         tracks=[_track(media, track, measured=track.index == told.audio.index) for track in media.tracks],

@@ -34,6 +34,8 @@ MOST_OVER_DB = 60.0
 #: Containers whose pictures can be copied.
 _COPYABLE = ("mov", "mp4", "matroska", "webm", "mpegts", "flv")
 _PLAYABLE = {"Constrained Baseline", "Baseline", "Main", "High"}
+#: Writers of headers may be off by a little.
+_UNHEARD_S = 0.1
 #: From this length on a recording is measured in two halves at once.
 _WORTH_TWO_S = 60.0
 #: Containers in which ffmpeg finds the very sample when it seeks in PCM.
@@ -156,16 +158,42 @@ def refuse_no_sound(found: Measured) -> None:
 def damage(media: Media, decoded: Measured) -> list[str]:
     """Sentences about what of a file could not be decoded."""
     found = []
-    if decoded.damaged_frames:
-        pieces = f"{decoded.damaged_frames} damaged piece{'s' if decoded.damaged_frames > 1 else ''}"
-        found.append(f"{pieces} of the recording could not be decoded and were left out.")
-    declared = media.duration_s
-    if declared is not None and not media.duration_estimated and decoded.seconds < 0.98 * declared - 0.5:
-        found.append(
-            f"The file says it is {declared:.0f} s long, and only {decoded.seconds:.0f} s of sound could be decoded; "
-            "its end may be missing."
-        )
+    if count := damaged_pieces(media, decoded):
+        pieces = "1 damaged piece of the recording" if count == 1 else f"{count} damaged pieces of the recording"
+        found.append(f"{pieces} could not be decoded and {'was' if count == 1 else 'were'} left out.")
+    if missing := missing_s(media, decoded):
+        found.append(cut_short(decoded.seconds, missing))
+    elif media.promised_s is None and media.duration_s is not None and not media.duration_estimated:
+        # A film may go on when its sound has ended: what the tracks say of themselves counts.
+        declared = min((track.duration_s for track in media.audio if track.duration_s), default=media.duration_s)
+        if decoded.seconds < 0.98 * declared - 0.5:
+            found.append(
+                f"The file says it is {declared:.0f} s long, and only {decoded.seconds:.0f} s of sound could be "
+                "decoded; its end may be missing."
+            )
     return found
+
+
+def damaged_pieces(media: Media, decoded: Measured) -> int:
+    """How many pieces could not be decoded.
+
+    Plain samples can be missing and not damaged: what ffmpeg calls a corrupt packet is where such a file ends.
+    """
+    return 0 if all(_plain(media, track) for track in media.audio) else decoded.damaged_frames
+
+
+def missing_s(media: Media, decoded: Measured) -> float:
+    """How much sound a file certainly promises and does not have."""
+    missing = 0.0 if media.promised_s is None else media.promised_s - decoded.seconds
+    return missing if missing > _UNHEARD_S else 0.0
+
+
+def cut_short(there_s: float, missing_s: float) -> str:
+    """The sentence about a file that ends before it says it does."""
+    return (
+        f"The file says it is {there_s + missing_s:.1f} s long, and {there_s:.1f} s of sound are in it: its end is "
+        "missing; copy or upload it again."
+    )
 
 
 def plays_everywhere(media: Media, video: VideoStream) -> bool:
@@ -176,8 +204,11 @@ def plays_everywhere(media: Media, video: VideoStream) -> bool:
 
 def seeks_exactly(media: Media, audio: AudioStream) -> bool:
     """Whether ffmpeg finds the very sample when it seeks in this file."""
-    plain = any(name in media.format_name.split(",") for name in _SEEKABLE)
-    return plain and audio.codec.startswith("pcm_") and audio.sample_rate % 100 == 0
+    return _plain(media, audio) and audio.sample_rate % 100 == 0
+
+
+def _plain(media: Media, audio: AudioStream) -> bool:
+    return audio.codec.startswith("pcm_") and any(name in media.format_name.split(",") for name in _SEEKABLE)
 
 
 def _guess(path: Path) -> Media | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from shared.presets import Preset
 from shared.types.report import Finding, QualityReport
+from worker.examine import cut_short
 
 #: Platforms play what is this near to their target as it is.
 TOLERANCE_LU = 1.0
@@ -106,6 +107,9 @@ def _damage(report: QualityReport) -> Iterator[Finding]:
             "damaged",
             f"{count} damaged piece{'s' if count > 1 else ''} of the file could not be decoded: export it again.",
         )
+    if report.source.missing_s:
+        there_s = report.source.duration_s
+        yield _problem("cut_short", cut_short(there_s, report.source.missing_s), there_s)
     worst = max((abs(channel.dc_offset) for channel in report.levels.channels), default=0.0)
     if worst >= 0.005:
         yield (_problem if worst >= 0.02 else _advice)(

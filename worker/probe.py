@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from worker.failures import (
 )
 from worker.ffmpeg import ANALYZE_US, INPUT_FORMATS, MAX_STREAMS, PROBE_BYTES
 from worker.process import Ended, Limits
+from worker.wav import promised_s
 
 if TYPE_CHECKING:
     from worker.run import Run
@@ -122,7 +123,7 @@ class Chapter:
 @dataclass(frozen=True, slots=True)
 class Media:
     """What a file holds. `duration_s` is None where the file does not tell, `duration_estimated` where it was
-    guessed from the bit rate."""
+    guessed from the bit rate; `promised_s` is what a WAV file says it has, missing or not."""
 
     format_name: str
     duration_s: float | None
@@ -134,6 +135,7 @@ class Media:
     duration_estimated: bool = False
     tracks: tuple[Track, ...] = ()
     chapters: tuple[Chapter, ...] = ()
+    promised_s: float | None = None
 
     @property
     def picture(self) -> VideoStream | None:
@@ -166,7 +168,7 @@ def probe(run: Run, path: Path) -> Media:
         run.report.log("error", "The look into the file gave no usable answer")
         raise CORRUPT.failure(SOURCE) from None
     if isinstance(media, Media):
-        return media
+        return replace(media, promised_s=promised_s(path)) if media.format_name == "wav" else media
     said = [f"{name}: {words.strip()}" for name, words in json.loads(answer).get("said", [])]
     run.report.log("error", "The file could not be read", lines=[line[:300] for line in said[-20:]])
     raise media.failure(SOURCE)

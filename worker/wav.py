@@ -1,7 +1,7 @@
 """What a plain WAV file says of itself in its first bytes.
 
-No more than a guess that lets the measurement begin while the file is still being looked into: whoever uses it
-compares it with what `probe` finds.
+`read_header` is no more than a guess that lets the measurement begin while the file is still being looked into: whoever
+uses it compares it with what `probe` finds.
 """
 
 from __future__ import annotations
@@ -35,21 +35,38 @@ class WavHeader:
 
 def read_header(path: Path) -> WavHeader | None:
     """The header of a WAV file, or None where the file is something else or less usual."""
+    described, length, there = _chunks(path)
+    return _header(described, length) if 0 < length <= there else None
+
+
+def promised_s(path: Path) -> float | None:
+    """Seconds of sound that a WAV file says it has, also where it ends before; None where it does not say.
+
+    What writes to a pipe, or is stopped before it ends a recording, leaves a length that stands for none.
+    """
+    described, length, _ = _chunks(path)
+    if not length or length >= 0xFFFF_0000 or 0x7FFF_0000 <= length <= 0x8000_FFFF:
+        return None
+    header = _header(described, length)
+    return None if header is None else header.duration_s
+
+
+def _chunks(path: Path) -> tuple[bytes, int, int]:
+    """How the sound is described, how many bytes of it are said to be there, and how many are; 0 where it has none."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return None
-    at, described = 12, None
+        return b"", 0, 0
+    at, described = 12, b""
     while at + 8 <= len(head):
         name, length = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
         if name == b"data":
-            inside = 0 < length <= size - at - 8
-            return _header(described, length) if described is not None and inside else None
+            return described, length, size - at - 8
         if name == b"fmt ":
             described = head[at + 8 : at + 8 + length]
         at += 8 + length + length % 2
-    return None
+    return described, 0, 0
 
 
 def _header(described: bytes, length: int) -> WavHeader | None:

@@ -80,6 +80,7 @@ class SourceFacts(Facts):
     bit_rate_bps: int | None
     duration_s: float = Field(description="Of the sound, as decoded.")
     damaged_frames: int = Field(description="Pieces of the sound that could not be decoded.")
+    missing_s: float = Field(description="Sound at the end that the file promises and does not have.")
     tags: dict[str, str]
     chapters: list[ChapterFacts]
     tracks: list[TrackFacts]

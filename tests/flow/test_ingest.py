@@ -263,6 +263,19 @@ def test_a_damaged_recording_is_mastered_and_said_so(mastered, run, make, record
     heard(made, run)
 
 
+def test_a_wav_that_was_broken_off_is_said_to_be_short_and_not_damaged(mastered, tmp_path):
+    """The sentence has both lengths; a length that nobody filled in is not a shorter file."""
+    whole = signals.write(tmp_path / "whole.wav", signals.tone(2, -20, -20)).read_bytes()
+    half = tmp_path / "half.wav"
+    half.write_bytes(whole[: len(whole) // 2 - 1])
+    assert mastered(half, outputs=MP3).result["warnings"] == [
+        "The file says it is 2.0 s long, and 1.0 s of sound are in it: its end is missing; copy or upload it again."
+    ]
+    streamed = tmp_path / "streamed.wav"
+    streamed.write_bytes(whole[:40] + b"\xff" * 4 + whole[44:])
+    assert mastered(streamed, outputs=MP3).result["warnings"] == []
+
+
 def test_what_a_limiter_would_crush_is_made_softer_and_said_so(mastered, run, tmp_path):
     """An absurd target is not reached, the ceiling still holds, and the report says why."""
     path = signals.write(tmp_path / "drums.wav", signals.music(5), encoding="f32")

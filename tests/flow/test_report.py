@@ -460,3 +460,17 @@ def test_a_damaged_recording_is_reported_and_said_so(perform, recordings, make, 
     found = document(perform("report", tmp_path / "damaged.mp3"))
     assert found["source"]["damaged_frames"] > 0
     assert "damaged" in codes(found)
+
+
+def test_a_wav_that_was_broken_off_is_cut_short_and_not_damaged(perform, tmp_path):
+    """The missing second is told; a recorder that left no length loses nothing by it."""
+    whole = signals.write(tmp_path / "whole.wav", signals.tone(2, -20, -20)).read_bytes()
+    (tmp_path / "half.wav").write_bytes(whole[: len(whole) // 2 - 1])
+    found = document(perform("report", tmp_path / "half.wav"))
+    assert (found["source"]["damaged_frames"], found["source"]["missing_s"]) == (0, pytest.approx(1, abs=0.01))
+    assert "cut_short" in codes(found)
+    assert not found["passed"]
+    (tmp_path / "streamed.wav").write_bytes(whole[:40] + bytes(4) + whole[44:])
+    found = document(perform("report", tmp_path / "streamed.wav"))
+    assert (found["source"]["damaged_frames"], found["source"]["missing_s"]) == (0, 0)
+    assert not {"cut_short", "damaged"} & set(codes(found))

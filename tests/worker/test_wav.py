@@ -6,7 +6,7 @@ import pytest
 
 from tests.media import signals
 from worker.probe import probe
-from worker.wav import read_header
+from worker.wav import promised_s, read_header
 
 pytestmark = pytest.mark.media
 
@@ -55,3 +55,20 @@ def test_anything_else_is_left_to_the_look(tmp_path, name):
     assert read_header(path) is not None
     path.write_bytes(SPOILED[name](path.read_bytes()))
     assert read_header(path) is None
+
+
+@pytest.mark.parametrize("length", [0, 0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000])
+def test_a_length_that_stands_for_none_promises_nothing(tmp_path, length):
+    """Programs that write to a pipe, or are stopped, leave such lengths; the rest of the file may be whole."""
+    path = signals.write(tmp_path / "good.wav", signals.tone(0.1, -20, -20))
+    assert promised_s(path) == pytest.approx(0.1)
+    path.write_bytes(_put(40, length.to_bytes(4, "little"))(path.read_bytes()))
+    assert promised_s(path) is None
+
+
+def test_what_is_missing_was_promised(tmp_path):
+    """The promise outlives the samples, and the guess does not."""
+    path = signals.write(tmp_path / "good.wav", signals.tone(1, -20, -20))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 - 1])
+    assert read_header(path) is None
+    assert promised_s(path) == pytest.approx(1)
