@@ -455,6 +455,9 @@ class Client:
                 raise Broken(f"The storage at {urlsplit(url).netloc} does not answer. Check the network.") from None
             raise Unreachable(self._nothing_there(error)) from None
         except SSLError as error:
+            if "WRONG_VERSION_NUMBER" in str(error):
+                sentence = f"{self.base_url} speaks no TLS; write http:// in SPOOL_API_URL, or the port that does."
+                raise Unreachable(sentence) from None
             raise Unreachable(f"{self.base_url} has no certificate this machine trusts ({error}).") from None
         except HTTPError as error:
             where = urlsplit(url or self.base_url)

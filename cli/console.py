@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +21,15 @@ JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs,
 TypeName = Annotated[str, typer.Argument(metavar="TYPE", help="A job type, such as ingest.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A word to find the job by; may be repeated.")]
 OutDir = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Save the finished files here.")]
+
+
+def own_command() -> str:
+    """What a person types for `spool` here: a clone's environment is on nobody's path."""
+    typed = Path(sys.argv[0])
+    if typed.name != "spool" or not typed.is_file() or shutil.which("spool"):
+        return "spool"
+    beside = os.path.relpath(typed)
+    return str(typed) if beside.startswith("..") else beside
 
 
 def console_for(as_json: bool) -> Console:

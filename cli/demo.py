@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.client import DONE, JOB_FAILED, Client, CommandError, JobView, exit_code_of, is_terminal
+from cli.console import own_command
 from cli.dev import Parts
 from cli.drafts import Draft, Order, drafts
 from cli.live import follow, size_text, summary, took_s, view_for
@@ -43,7 +44,7 @@ def run_demo(settings: Settings, console: Console) -> int:
         return JOB_FAILED
     console.print(
         f"\nEvery file is within {max(miss_lu(job) or 0 for job in ended):.2f} LU of its target. "
-        "Now your own: run `spool dev`, then `spool submit ingest FILE --watch -o .`",
+        f"Now your own: run `{own_command()} dev`, then `{own_command()} submit ingest FILE --watch -o .`",
         style="green", highlight=False, soft_wrap=True,
     )  # fmt: skip
     return DONE

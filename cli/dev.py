@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import IO, Self
 
 from cli.client import USAGE, Client, CommandError, Refused, Unreachable
+from cli.console import own_command
 from cli.steering import as_told, steering_line
 from shared.health import WORKER_SILENT_S
 from shared.settings import Settings, environment_with
@@ -228,7 +229,7 @@ def _addresses(url: str, workers: int) -> list[str]:
         f"Spool is up, with {count}.",
         f"  dashboard  {url}/dashboard",
         f"  API        {url}/api/jobs  (try it: {url}/docs)",
-        "  next       spool submit ingest FILE --watch"
+        f"  next       {own_command()} submit ingest FILE --watch"
         + ("" if url.endswith(":8000") else f"  (with SPOOL_API_URL={url})"),
         "Ctrl-C ends all of it.",
     ]

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.client import DONE, JOB_FAILED, USAGE, CommandError, JobView, exit_code_of
+from cli.console import own_command
 from cli.demo import EXACT_LU, list_files, miss_lu, perform
 from cli.drafts import Order
 from cli.live import duration_text, size_text, took_text
@@ -50,7 +51,7 @@ def run_show(settings: Settings, console: Console) -> int:
         return JOB_FAILED
     console.print(
         f"\nOne request, {episode['children']['total'] if episode['children'] else 0} jobs, {took_text(episode)}. "
-        "Now your own: run `spool dev`, then `spool submit episode show.toml --watch -o .`",
+        f"Now your own: run `{own_command()} dev`, then `{own_command()} submit episode show.toml --watch -o .`",
         style="green", highlight=False, soft_wrap=True,
     )  # fmt: skip
     return DONE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli.client import USAGE, CommandError
+from cli.console import own_command
 from cli.drafts import Order, drafts
 from cli.params import parameters
 from cli.saving import file_name
@@ -301,3 +303,18 @@ def test_a_finished_file_is_called_after_its_source_and_is_never_a_path(source, 
     assert made == expected
     assert "/" not in made
     assert not made.startswith(".")
+
+
+def test_hints_name_the_command_as_it_can_be_typed(here, monkeypatch, tmp_path):
+    """In a clone it is a path, on a machine where it is installed one word, and away from both the whole path."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    command = tmp_path / ".venv/bin/spool"
+    command.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(command)])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert own_command() == ".venv/bin/spool"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert own_command() == str(command)
+    monkeypatch.setenv("PATH", str(command.parent))
+    assert own_command() == "spool"

@@ -104,6 +104,15 @@ def test_a_web_page_in_place_of_the_api_is_recognized():
         client.close()
 
 
+def test_https_where_only_http_is_spoken_is_said():
+    """One letter too many in the address is no fault of a certificate."""
+    with a_stranger((200, {}, b"")) as (url, _):
+        client = Client(url.replace("http:", "https:"))
+        with pytest.raises(Unreachable, match=r"speaks no TLS; write http://"):
+            client.stats()
+        client.close()
+
+
 def test_a_rate_limit_is_waited_out_and_said():
     """The pause that the server asks for is kept."""
     said: list[str] = []
