@@ -13,7 +13,10 @@ export class ApiError extends Error {
   }
 }
 
-/** One request; resolves to the JSON of the answer. A patient one waits when the server says that it is too busy. */
+/** The most that one file may have, as POST /api/uploads says. */
+const MOST_BYTES = 20e9;
+
+/** One request; resolves to the JSON of the answer. A patient one waits when there were too many in a minute. */
 export async function call(method, path, body, { headers = {}, patient = false } = {}) {
   if (method !== "GET") wroteAt = performance.now();
   const sent = { Accept: "application/json", ...(performance.now() - wroteAt > SETTLE_MS ? SHARED : {}), ...headers };
@@ -23,11 +26,11 @@ export async function call(method, path, body, { headers = {}, patient = false }
     throw new ApiError("The server does not answer; check that it runs.");
   });
   if (answer.ok) return answer.status === 204 ? null : answer.json();
-  if (patient && answer.status === 429) {
+  const problem = await answer.json().catch(() => ({}));
+  if (patient && problem.code === "rate_limited") {
     await new Promise((resolve) => setTimeout(resolve, 1000 * (Number(answer.headers.get("Retry-After")) || 1)));
     return call(method, path, body, { headers, patient });
   }
-  const problem = await answer.json().catch(() => ({}));
   throw new ApiError(problem.detail ?? `The server answered ${answer.status} ${answer.statusText}.`, answer.status, problem.errors);
 }
 
@@ -36,7 +39,7 @@ export async function make(path, body) {
   const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
   for (let left = 2; ; left -= 1) {
     try {
-      return await call("POST", path, body, { headers: { "Idempotency-Key": key } });
+      return await call("POST", path, body, { headers: { "Idempotency-Key": key }, patient: true });
     } catch (error) {
       if (error.status !== 0 || left === 0) throw error;
       await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -56,11 +59,14 @@ export async function history(id, after) {
 
 /** Announce a file by its name, send its bytes where the answer says, resolve to its asset id. */
 export async function upload(file, onProgress) {
+  if (!file.size) throw new ApiError("The file is empty. Wait until the recording is finished, then send it.", 422);
+  if (file.size > MOST_BYTES) throw new ApiError("The file is larger than 20 GB; split it and send the parts.", 422);
   // File names hold spaces and signs of many kinds; the API takes those that print.
   const name = file.name.replace(/\p{Z}/gu, " ").replace(/\p{C}/gu, "");
   const content_type = file.type.split(";")[0].trim() || "application/octet-stream";
   const key = `spool.upload.${file.size}.${file.lastModified}.${name}`;
-  const { asset, upload: target, parts } = (await begun(key)) ?? (await call("POST", "/api/uploads", { filename: name, content_type, size_bytes: file.size }));
+  const announced = { filename: name, content_type, size_bytes: file.size };
+  const { asset, upload: target, parts } = (await begun(key)) ?? (await call("POST", "/api/uploads", announced, { patient: true }));
   if (!parts) await send(target, file, (sent) => onProgress(sent, file.size));
   else {
     localStorage.setItem(key, asset);

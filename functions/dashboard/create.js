@@ -5,6 +5,8 @@ import { bytes } from "./format.js";
 import { state, update } from "./state.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 
+/** What is wrong with one file or link, and says nothing of the next. */
+const ONE_ALONE = [413, 415, 422];
 const form = { sending: null, error: "", over: false };
 
 function change(changes) {
@@ -18,7 +20,7 @@ export async function loadTypes() {
   if (items) update({ types: Object.fromEntries(items.map((type) => [type.name, type])) });
 }
 
-/** Shows the card; `then(jobs)` is called with what was started. */
+/** Shows the card; `then(jobs, error)` is called with what was started, and what of it was not. */
 export function createCard(then) {
   const { sending, error } = form;
   const params = state.types?.ingest.params;
@@ -64,15 +66,21 @@ export async function begin(options, sources, then) {
   const params = { preset: given.get("preset") ?? undefined };
   if (given.has("format")) params.outputs = given.getAll("format").map((format) => ({ format }));
   change({ sending: { name: "", share: 0, text: "" }, error: "" });
-  const jobs = [];
-  try {
-    for (const source of sources) jobs.push(await submit(source, params));
-    options?.reset();
-  } catch (error) {
-    form.error = error.message;
+  const jobs = [], wrong = [];
+  for (const [at, source] of [...sources].entries()) {
+    try {
+      jobs.push(await submit(source, params));
+    } catch (error) {
+      wrong.push(sources.length > 1 ? `${source.name ?? source}: ${error.message}` : error.message);
+      if (ONE_ALONE.includes(error.status)) continue;
+      if (at + 1 < sources.length) wrong.push(`The ${sources.length - at - 1} after it were not sent; send them again.`);
+      break;
+    }
   }
-  change({ sending: null });
-  if (jobs.length) then(jobs);
+  if (wrong.length && jobs.length) wrong.push(`${jobs.length} of ${sources.length} are in the queue.`);
+  if (!wrong.length) options?.reset();
+  change({ sending: null, error: wrong.join(" ") });
+  if (jobs.length) then(jobs, form.error);
   return form.error;
 }
 

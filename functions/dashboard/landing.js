@@ -7,7 +7,7 @@ import { onUpdate, state, update } from "./state.js";
 import { html, render } from "./vendor/lit-html/lit-html.js";
 
 const place = document.getElementById("new");
-const open = (jobs) => location.assign(jobs.length === 1 ? `/dashboard#/jobs/${jobs[0].id}` : "/dashboard");
+const open = (jobs, error) => error || location.assign(jobs.length === 1 ? `/dashboard#/jobs/${jobs[0].id}` : "/dashboard");
 const onlooker = () => html`<p class="card">You may look, but not start jobs: <a href="/dashboard">see all jobs</a>.</p>`;
 
 /** Nothing is promised before it is known who this is. */

@@ -80,6 +80,40 @@ def test_a_recording_dropped_on_the_landing_page_is_watched_heard_and_taken_away
     assert (tmp_path / "taken.mp3").stat().st_size == job["outputs"][0]["size_bytes"]
 
 
+def test_a_file_that_cannot_be_sent_keeps_no_other_back(visitor, studio, recordings):
+    """Of files dropped together each is sent or named with its reason, and the page stays until that was read."""
+    (empty := studio.dev.folder / "empty.wav").touch()
+    before = len(studio.jobs(text="counting.wav"))
+    page = visitor.open("/")
+    page.set_input_files(".drop input", [empty, recordings.counting])
+    told = page.get_by_role("alert")
+    expect(told).to_have_text(
+        "empty.wav: The file is empty. Wait until the recording is finished, then send it. 1 of 2 are in the queue."
+    )
+    assert len(studio.jobs(text="counting.wav")) == before + 1
+    page.set_input_files(".drop input", [empty])
+    expect(told).to_have_text("The file is empty. Wait until the recording is finished, then send it.")
+
+
+def test_too_many_in_a_minute_are_waited_for(visitor, studio, recordings):
+    """The second request of a drop may be one too many; it is sent again when the server says so."""
+    page = visitor.open("/")
+    visitor.expected = ["429"]
+    refused = []
+
+    def once(route):
+        if refused:
+            return route.fallback()
+        refused.append(route.request.url)
+        body = '{"code": "rate_limited", "detail": "You may write 60 times a minute."}'
+        return route.fulfill(status=429, headers={"Retry-After": "1"}, content_type="application/json", body=body)
+
+    page.route("**/api/jobs", once)
+    page.set_input_files(".drop input", recordings.counting)
+    expect(page.locator("h1")).to_have_text(re.compile("counting.wav"))
+    assert len(refused) == 1
+
+
 def test_the_original_is_compared_at_the_same_loudness(visitor, studio, recordings):
     """A and B change places where they play, and the louder one comes down by just the difference."""
     page = visitor.open("/dashboard#/")
