@@ -194,7 +194,7 @@ class Master:
             self._warn(
                 f"The recording cannot reach {item.target_lufs:g} LUFS under {self.ceiling_dbtp:g} dBTP without being "
                 f"crushed; the files are as loud as a limiter makes them that takes {MOST_LOSS_LU:g} LU away, about "
-                f"{item.solved.integrated_lufs:.0f} LUFS."
+                f"{item.solved.integrated_lufs:.1f} LUFS."
             )
 
     def _proven(self, item: Delivery, *, final: bool) -> bool:
