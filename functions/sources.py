@@ -108,9 +108,10 @@ def _ready(
     for asset_id, path in wanted.items():
         asset = known.get(asset_id)
         if asset is None or asset.owner != caller or asset.state == "deleting":
-            raise invalid(
-                [FieldError(path, f"there is no upload {asset_id}; send the file with POST /api/uploads first")]
-            )
+            sentence = f"there is no upload {asset_id}; send the file with POST /api/uploads first"
+            if "://" in asset_id:
+                sentence = f"{asset_id} is no link that is followed; give one of http or https, or upload the file"
+            raise invalid([FieldError(path, sentence)])
         ready[asset_id] = completed(asset, store, storage)
     return ready
 

@@ -148,7 +148,11 @@ TOLD = {
     "a number for a moment": ({"run_at": 1_763_763_600}, "run_at", ZONED),
     "a moment without a zone": ({"run_at": "2026-11-22T10:00:00"}, "run_at", ZONED),
     "no moment": ({"run_at": "tomorrow"}, "run_at", ZONED),
-}
+    "a link of another kind": (
+        {"params": {"source": "ftp://example.org/a"}}, "params.source",
+        "ftp://example.org/a is no link that is followed; give one of http or https, or upload the file",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TOLD)
