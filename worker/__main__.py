@@ -16,6 +16,7 @@ from shared.settings import load_settings
 from shared.storage import get_storage
 from shared.store import get_job_store
 from worker.ffmpeg import find_engine
+from worker.heap import share_one_heap
 from worker.loop import Worker
 from worker.pool import Pools
 from worker.programs import programs_here
@@ -23,6 +24,7 @@ from worker.programs import programs_here
 
 def main() -> int:
     """Work until SIGTERM or SIGINT; the exit code: 0 drained, 1 a job did not stop, 2 wrong settings, 3 no database."""
+    share_one_heap()
     try:
         settings = load_settings()
         worker_id = new_id()

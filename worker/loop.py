@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,6 +88,9 @@ class Worker:
         self._lock = threading.Condition()
         self._attempts: list[Attempt] = []
         self._news = False
+        #: What ends the rest of a worker without attempts; a queue that a signal handler may put into.
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._resting = False
         self._fault: str | None = None
         self._drains_asked = 0
         self._drain_until: float | None = None
@@ -98,7 +103,7 @@ class Worker:
             self._folders.sweep()
             heartbeat = self._heartbeat()
             slots = [
-                threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True)
+                threading.Thread(target=self._occupy, name=f"slot-{number}", daemon=True)
                 for number in range(self._settings.slots)
             ]
             self._log.info("worker ready", types=self.identity.types, slots=len(slots), host=self.identity.host)
@@ -125,6 +130,7 @@ class Worker:
         Safe to call from a signal handler.
         """
         self._drains_asked += 1
+        self._calls.put(None)
 
     def _leave(self) -> None:
         try:
@@ -133,6 +139,12 @@ class Worker:
             self._log.info("the queue was not told of the end; it forgets this worker by itself", reason=error.message)
 
     # --- a slot --------------------------------------------------------------------------------------------
+    def _occupy(self) -> None:
+        try:
+            self._slot()
+        finally:
+            self._calls.put(None)
+
     def _slot(self) -> None:
         """Claim, run, finish, and on with the job that came with the finish."""
         idle_s = _IDLE_MIN_S
@@ -161,6 +173,8 @@ class Worker:
         attempt.log.info("attempt begins", failures=job.failures)
         with self._lock:
             self._attempts.append(attempt)
+        if self._resting:
+            self._calls.put(None)
         folder = self._folders.place(job.id, job.attempt)
         following = outcome = None
         try:
@@ -351,14 +365,22 @@ class Worker:
 
     def _supervise(self, slots: list[threading.Thread]) -> bool:
         """Hold every attempt to its limits; after a drain was asked for, see it through. False when a slot hangs."""
-        while alive := [slot for slot in slots if slot.is_alive()]:
-            alive[0].join(_TICK_S)
+        while any(slot.is_alive() for slot in slots):
+            self._rest()
             for attempt in self._running():
                 attempt.enforce()
             if self._drains_asked and self._drain(self._clock()):
                 self._log.error("a job did not stop; the worker ends without it", jobs=len(self._running()))
                 return False
         return True
+
+    def _rest(self) -> None:
+        """Wait a moment while there are attempts to hold to limits; else until one begins, or a drain, or an end."""
+        self._resting = True  # first, so that whoever begins from now on calls
+        busy = self._attempts or self._drains_asked
+        with suppress(queue.Empty):
+            self._calls.get(timeout=_TICK_S if busy else None)
+        self._resting = False
 
     def _drain(self, now: float) -> bool:
         """Returns True when the time for stopping is over, too."""

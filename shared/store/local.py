@@ -23,10 +23,13 @@ from shared.store.statements.migrations import MIGRATED, MIGRATION_TABLE, MIGRAT
 from shared.store.statements.owners import CLAIMABLE
 from shared.store.usage import Usage
 from shared.store.values import ClaimRequest
+from shared.store.written import Written
 
 #: How long a write waits for other writers before it gives up with `Busy`.
 _PATIENCE_S = 10.0
 _POLL_S = 0.01
+#: How long after a write its commit may become visible: a disk takes milliseconds, a busy one more.
+_SETTLE_S = 1.0
 _INCREMENTAL = 2
 #: The names of a statement's columns, kept so that they are not made anew for each row.
 _columns: dict[str, tuple[str, ...]] = {}
@@ -54,7 +57,7 @@ class LocalJobStore(SqlJobStore):
 
     def watch(self) -> _DataVersionWatch:
         """A watch on the file: SQLite counts the commits of other connections."""
-        return _DataVersionWatch(self._connect())
+        return _DataVersionWatch(self._connect(), self._path.with_name(f"{self._path.name}-wal"))
 
     def migrate(self) -> Sequence[str]:
         """Apply the migrations that are missing, under the write lock."""
@@ -167,14 +170,20 @@ class LocalJobStore(SqlJobStore):
 
 
 class _DataVersionWatch:
-    """Sees commits of other connections within tens of milliseconds, at a few microseconds a look."""
+    """Sees commits of other connections within tens of milliseconds: SQLite counts them, the kernel tells when to look.
+
+    A commit is written first and counted when the disk has it, so it is looked for again and again for a while after a
+    write. `written` is None where the kernel tells nothing: then it is looked for all the time.
+    """
 
     look_s = 0.0
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        connection.row_factory = None  # a hundred looks a second are all that an idle worker does
+    def __init__(self, connection: sqlite3.Connection, log: Path) -> None:
+        connection.row_factory = None  # a hundred looks a second are all that a worker with little to do does
         self._connection = connection
-        self._version = self._look()
+        self._version = self._look()  # makes the write-ahead log, where there is none
+        self._written = Written.to(log)
+        self._look_until = float("-inf")
 
     def wait(self, timeout_s: float) -> bool:
         """Return True when something changed, False when the time was up."""
@@ -183,11 +192,12 @@ class _DataVersionWatch:
             version = self._look()
             if version != self._version:
                 self._version = version
+                self._doubt()
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(left, _POLL_S))
+            self._rest(left)
 
     def found(self) -> None:
         """It looks as often as it can, anyway."""
@@ -195,6 +205,24 @@ class _DataVersionWatch:
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
+        if self._written is not None:
+            self._written.close()
+
+    def _rest(self, at_most_s: float) -> None:
+        if self._written is None or time.monotonic() < self._look_until:
+            time.sleep(min(at_most_s, _POLL_S))
+        elif self._written.wait(at_most_s):
+            self._look_until = time.monotonic() + _SETTLE_S
+
+    def _doubt(self) -> None:
+        """A commit that the kernel told nothing of is not the last one: some file systems report no writes."""
+        if self._written is None or time.monotonic() < self._look_until:
+            return
+        if self._written.wait(0):
+            self._look_until = time.monotonic() + _SETTLE_S
+        else:
+            self._written.close()
+            self._written = None
 
     def _look(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])

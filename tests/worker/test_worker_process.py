@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from shared.store.local import LocalJobStore
 from shared.types import JOB_TYPES
 from tests.real.queue import new_queue
 from tests.worker.stand import PATIENCE_S, ROOT, Program, settings_for, submit, until
+
+#: What glibc reserves for the heap of a thread.
+HEAP = 64 << 20
 
 
 @pytest.fixture
@@ -143,6 +148,27 @@ def test_two_workers_on_one_host_leave_each_others_programs_alone(store, tmp_pat
     assert (found.status, found.attempt) == (Status.COMPLETED, 1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc, and only Linux tells of writes")
+def test_a_worker_with_nothing_to_do_sleeps(store, tmp_path, processes) -> None:
+    """Its threads are woken a few times a second: not a hundred to look for work, nor ten to hold nobody to limits."""
+    worker = start(tmp_path, processes)
+    log_until(worker, "worker ready")
+    give_up, counts = time.monotonic() + PATIENCE_S, [wakes(worker.pid)]
+    while len(counts) < 2 or counts[-1] - counts[-2] > 9:
+        assert time.monotonic() < give_up, f"wakes by the second: {counts}"
+        time.sleep(1.0)  # the span that is counted
+        counts.append(wakes(worker.pid))
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE_S)
+    assert worker.returncode == 0
+
+
+def wakes(pid: int) -> int:
+    """How often the threads of a process have slept and been woken."""
+    statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for status in statuses)
+
+
 def test_the_real_entry_point_explains_a_wrong_setting(tmp_path) -> None:
     """`python -m worker` with a wrong setting: one sentence, exit code 2, no traceback."""
     ended = subprocess.run(
@@ -158,8 +184,8 @@ def test_the_real_entry_point_explains_a_wrong_setting(tmp_path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_the_real_entry_point_works_and_ends_on_sigterm(tmp_path) -> None:
-    """`python -m worker` with the product's pipelines says that it is ready, ends with 0, and leaves no folder."""
+def test_the_real_entry_point_works_and_ends_on_sigterm(store, tmp_path) -> None:
+    """With the product's pipelines it says that it is ready, has one heap, ends with 0, and leaves no folder."""
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/spool.db", "STORAGE_URL": f"file:{tmp_path}/storage"}
     settings |= {"SECRET": "0123456789abcdef" * 4, "WORK_DIR": f"{tmp_path}/work", "LOG_FORMAT": "json", "SLTS": "4"}
     worker = subprocess.Popen(
@@ -175,7 +201,27 @@ def test_the_real_entry_point_works_and_ends_on_sigterm(tmp_path) -> None:
     assert [line["reason"] for line in said if line["level"] == "warning"] == [
         "SPOOL_SLTS is no setting; did you mean SPOOL_SLOTS?"
     ]
+    give_up, watch = time.monotonic() + PATIENCE_S, store.watch()
+    while not store.stats().workers:
+        assert time.monotonic() < give_up, "the worker's heartbeat was never heard"
+        watch.wait(1.0)
+    watch.close()
+    assert heaps_of_threads(worker.pid) == 0
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=PATIENCE_S)
     assert worker.returncode == 0
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def heaps_of_threads(pid: int) -> int:
+    """How many heaps glibc has made for threads: each begins at a multiple of 64 MiB, and keeps the rest for itself."""
+    maps = Path(f"/proc/{pid}/maps")
+    if not maps.exists():
+        return 0
+    lines = [line.split() for line in maps.read_text().splitlines()]
+    spans = [(*(int(end, 16) for end in line[0].split("-")), line[1]) for line in lines]
+    pairs = itertools.pairwise(spans)
+    return sum(
+        (first[2], rest[2]) == ("rw-p", "---p") and first[0] % HEAP == 0 and rest[1] == first[0] + HEAP
+        for first, rest in pairs
+    )
