@@ -149,9 +149,16 @@ def routes(operations: Sequence[Operation]) -> list[Route]:
     paths: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = operation
-    # A path by name comes before those with a variable, which would answer for it.
-    ordered = sorted(paths.items(), key=lambda item: "{" in item[0])
+    # A path by name comes before those with a variable, which would answer for it. They are tried one after the other:
+    # the polls do not come after what has nothing to do with jobs.
+    areas = list(dict.fromkeys(_area(path) for path in paths))
+    ordered = sorted(paths.items(), key=lambda item: (areas.index(_area(item[0])), "{" in item[0]))
     return [Route(path, partial(_dispatch, methods), methods=list(methods)) for path, methods in ordered]
+
+
+def _area(path: str) -> str:
+    """`/api/jobs` of `/api/jobs/{id}/outputs`."""
+    return "/".join(path.split("/")[:3])
 
 
 def answer(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.problems import problem
@@ -33,6 +33,9 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+#: As they are sent.
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+_ONLY_HTTPS = (b"strict-transport-security", b"max-age=31536000")
 _log = structlog.get_logger("spool.api")
 
 
@@ -63,12 +66,11 @@ class Stamp:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+                headers = message["headers"]
+                there = {name for name, _ in headers}
+                always = [*_RAW_HEADERS, _ONLY_HTTPS] if scope["scheme"] == "https" else _RAW_HEADERS
+                added = [header for header in always if header[0] not in there]
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode()), *added]
             await send(message)
 
         try:

@@ -19,9 +19,8 @@ from pydantic import (
 
 from shared.job import TERMINAL, Level, Phase, Status
 from shared.mail_place import ADDRESS
-from shared.programs import PROGRAM_TYPE
 from shared.text import plain
-from shared.types import JOB_TYPES
+from shared.types import JOB_TYPES, PROGRAM_TYPE
 
 #: One file, whole: what local disks and S3 multipart uploads both take, and more than a day of 24-bit stereo sound.
 MAX_UPLOAD_BYTES = 20 * 10**9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
@@ -17,11 +17,13 @@ from functions.submit import idempotency_key
 from functions.view import ChildrenView, ErrorView, Time, View, iso, job_view
 from shared.errors import FieldError, NotFound
 from shared.job import NewJob, new_id
-from shared.programs import Program
 from shared.session import Message, NewSession, Role, Session, SessionStatus, Turn
 from shared.settings import Settings
 from shared.text import plain, readable
 from shared.types.agent import MAX_ASSETS, MAX_TEXT
+
+if TYPE_CHECKING:
+    from shared.programs import Program
 
 _POLL_MS = {SessionStatus.PROCESSING: 1000}
 

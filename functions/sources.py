@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 from functions.problems import invalid
 from shared.errors import Conflict, FieldError
 from shared.job import PHASES, TERMINAL, NewJob
-from shared.parameters import ProgramParams
 from shared.references import Reference, is_reference, output_of, reference
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import JobStore
@@ -117,9 +116,7 @@ def _ready(
 
 
 def _oversized(planned: Planned, found: Sources) -> Iterator[FieldError]:
-    """Files that are larger than a program takes, as far as their sizes are known."""
-    if not isinstance(planned.params, ProgramParams):
-        return
+    """Files that are larger than the job takes, as far as their sizes are known."""
     sizes = {asset_id: asset.size_bytes for asset_id, asset in found.assets.items()}
     for source in planned.sources.values():
         if is_reference(source) and (made := found.jobs.get((of := reference(source)).key)):

@@ -17,14 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from shared.errors import ConfigurationError
 from shared.parameters import Parameter, ProgramParams, params_model
 from shared.text import cleaned
-from shared.types import JobType
+from shared.types import PROGRAM_NAME, JobType
 from shared.types.agent import AgentParams
 from shared.types.faults import field_errors
 
 Kind = Literal["agent", "workflow"]
-_NAME = r"[a-z][a-z0-9_-]{0,39}"
-#: The name of a program's job type.
-PROGRAM_TYPE = rf"(agent|workflow):{_NAME}"
 #: What belongs to the queue and its storage is not for programs.
 _SECRET = re.compile(r"(SPOOL|TURSO)_.*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -121,7 +118,7 @@ class Program:
         return JobType(
             name=f"{self.kind}:{self.name}",
             title=self.title,
-            params=AgentParams if self.kind == "agent" else self.params,
+            takes=AgentParams if self.kind == "agent" else self.params,
             stages=("running",) if self.kind == "agent" else ("downloading", "running", "uploading"),
             timeout_s=self.timeout_s,
             stall_s=self.stall_s,
@@ -147,7 +144,7 @@ def load_programs(path: Path) -> dict[str, Program]:
 
 
 def _program(name: str, about: object, path: Path) -> Program:
-    if not re.fullmatch(_NAME, name):
+    if not re.fullmatch(PROGRAM_NAME, name):
         raise ConfigurationError(
             f"SPOOL_PROGRAMS: {path}: {name!r} is no name of a program; use up to 40 small letters, digits and dashes"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -79,6 +79,10 @@ class JobParams(Params):
     def sources(self) -> dict[str, str]:
         """What the job reads, asset ids and links, by the field that names it, such as `tracks.0.source`."""
         return {}
+
+    def oversized(self, sizes: Mapping[str, int]) -> Sequence[FieldError]:
+        """Which files are too large, alone or together; `sizes` are bytes by source, as far as they are known."""
+        return ()
 
 
 class OutputSpec(Params):

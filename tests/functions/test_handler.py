@@ -30,6 +30,9 @@ FORBIDDEN = (
     "prometheus_client",
     "worker",
     "cli",
+    "shared.programs",
+    "shared.types.episode",
+    "shared.types.ingest",
 )
 
 
@@ -59,11 +62,11 @@ def handler(tmp_path, monkeypatch):
     store = LocalJobStore(tmp_path / "spool.db")
     store.migrate()
     store.close()
-    sys.modules.pop("functions.handler", None)
+    sys.modules.pop("functions.deployment", None)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # Mangum would make one and never close it
-    yield importlib.import_module("functions.handler").handler
-    sys.modules.pop("functions.handler", None)
+    yield importlib.import_module("functions.deployment").handler
+    sys.modules.pop("functions.deployment", None)
     asyncio.set_event_loop(None)
     loop.close()
     reset_job_store()

@@ -135,12 +135,14 @@ def _placed(page: Sequence[Row], head: Sequence[Row]) -> tuple[Job, ...]:
     """Jobs with their place in the queue, counted to a hundred."""
     queue = sorted(tuple(one) for row in head for one in json.loads(row["first"]))[:101]
     places = {seq: place for place, (_, seq) in enumerate(queue)}
-    jobs = (_seen(row) for row in page)
-    return tuple(replace(job, ahead=places.get(job.seq, 101)) if job.status is Status.PENDING else job for job in jobs)
+    # Told with the row: a job that is copied to change one field costs more than to make it.
+    waiting = Status.PENDING.value
+    return tuple(
+        _seen({**row, "ahead": places.get(row["seq"], 101)} if row["status"] == waiting else row) for row in page
+    )
 
 
 def _seen(row: Row) -> Job:
     """A job as a client sees it: a parent's percentage is its children's."""
-    job = Job.from_row(row)
-    percent = row["family_percent"] if "family_percent" in row.keys() else None  # noqa: SIM118 - sqlite3.Row iterates values
-    return job if percent is None else replace(job, progress=percent)
+    percent = row.get("family_percent")
+    return Job.from_row(row if percent is None else {**row, "progress": percent})
