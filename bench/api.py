@@ -27,9 +27,10 @@ from shared.settings import environment_with
 from shared.store.local import LocalJobStore
 
 FILL = (1_000, 10_000)
-SECONDS = 4.0
+SECONDS = 3.0
 CLIENTS = (1, 8)
-_JOB = {"type": "ingest", "params": {"source": "https://example.org/talk.mp3"}}
+_PARAMS = {"source": "https://example.org/talk.mp3"}
+_JOB = {"type": "ingest", "params": _PARAMS}
 Ask = Callable[[], int]
 
 
@@ -51,7 +52,7 @@ def measured(seconds: float, jobs: tuple[int, int]) -> Answer:
         store = LocalJobStore(Path(name) / "spool.db")
         store.migrate()
         fill(store, *jobs)
-        job, _ = store.create([NewJob(id=new_id(), type="ingest", params=_JOB["params"])])  # type: ignore[arg-type]
+        job, _ = store.create([NewJob(id=new_id(), type="ingest", params=_PARAMS)])
         store.close()
         with _served(Path(name)) as (url, server):
             kinds = _kinds(url, job.id)

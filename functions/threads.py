@@ -6,13 +6,18 @@ import asyncio
 import contextvars
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar, cast
 
 T = TypeVar("T")
 #: Requests that wait for a database or a storage at the same time; more of them wait for a thread.
 _MOST = 40
+#: Does the work, and returns what tells of it.
+_Errand = Callable[[], Callable[[], object]]
+_Inbox = queue.SimpleQueue[_Errand]
 
 
 class _Threads:
@@ -22,26 +27,38 @@ class _Threads:
     """
 
     def __init__(self, most: int) -> None:
-        self._room = threading.Semaphore(most)
-        self._idle = threading.Semaphore(0)
-        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._most, self._begun = most, 0
+        #: Of each thread that rests the place it takes from; the last one to rest is the first to work.
+        self._idle: list[_Inbox] = []
+        self._waiting: deque[_Errand] = deque()
 
-    def ask(self, errand: Callable[[], None]) -> None:
-        """Have it done by a thread that is idle, by a new one, or by the first that has time."""
-        self._waiting.put(errand)
-        if not self._idle.acquire(blocking=False) and self._room.acquire(blocking=False):
-            # A daemon: what was given up in time must not hold up the end of the process.
-            threading.Thread(target=self._live, name="request", daemon=True).start()
+    def ask(self, errand: _Errand) -> None:
+        """Have it done by a thread that rests, by a new one, or by the first that has time."""
+        with self._lock:
+            if self._idle:
+                self._idle.pop().put(errand)
+            elif self._begun < self._most:
+                # A daemon: what was given up in time must not hold up the end of the process.
+                threading.Thread(target=self._live, args=(errand,), name="request", daemon=True).start()
+                self._begun += 1
+            else:
+                self._waiting.append(errand)
 
-    def _live(self) -> None:
+    def _live(self, errand: _Errand) -> None:
+        inbox: _Inbox = queue.SimpleQueue()
         while True:
-            try:
-                errand = self._waiting.get_nowait()
-            except queue.Empty:
-                self._idle.release()
-                errand = self._waiting.get()
-            errand()
-            del errand  # and with it the request
+            tell = errand()
+            # Whoever is told may ask again at once: there is a thread for it already.
+            with self._lock:
+                if self._waiting:
+                    inbox.put(self._waiting.popleft())
+                else:
+                    self._idle.append(inbox)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                tell()
+            del errand, tell  # and with them the request
+            errand = inbox.get()
 
 
 _threads = _Threads(_MOST)
@@ -52,16 +69,13 @@ async def in_thread(work: Callable[[], T]) -> T:
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     ended: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
 
-    def errand() -> None:
-        if ended.cancelled():
-            return
+    def errand() -> Callable[[], object]:
         value = error = None
         try:
-            value = context.run(work)
+            value = None if ended.cancelled() else context.run(work)
         except BaseException as raised:  # noqa: BLE001 - raised again by whoever waits for it
             error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(settle, value, error)
+        return partial(loop.call_soon_threadsafe, settle, value, error)
 
     def settle(value: T | None, error: BaseException | None) -> None:
         if not ended.done():

@@ -16,9 +16,24 @@ def test_threads_outlive_the_request_that_needed_them(monkeypatch):
     monkeypatch.setattr(threads, "_threads", threads._Threads(20))
     with asyncio.Runner() as runner:
         used = {runner.run(in_thread(threading.current_thread)) for _ in range(20)}
-    # A thread is idle a moment after its answer is there, so that the second request may need another one.
-    assert len(used) <= 2
+    assert len(used) == 1
     assert threading.current_thread() not in used
+
+
+def test_no_more_threads_are_begun_than_work_at_once(monkeypatch):
+    """Three streams of work are done by three threads, however they overtake each other."""
+    monkeypatch.setattr(threads, "_threads", threads._Threads(40))
+    used: set[threading.Thread] = set()
+
+    async def stream() -> None:
+        for _ in range(300):
+            used.add(await in_thread(threading.current_thread))
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(stream() for _ in range(3)))
+
+    asyncio.run(all_of_them())
+    assert len(used) <= 3
 
 
 @pytest.mark.parametrize("error", [LookupError, StopIteration, SystemExit])
