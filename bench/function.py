@@ -29,7 +29,7 @@ from tests.deploy.conftest import RUNTIME, RUNTIME_MODULES
 from tests.deploy.runtime import Function
 from tests.real.sqld import Sqld
 
-POLLS, COLD = 200, 5
+POLLS, COLD = 150, 4
 MOST_ZIP_MB, MOST_IMPORT_MS, MOST_MB, MOST_POLL_MS = 20.0, 400.0, 90.0, 2.0
 _TOKEN = "a-token"  # noqa: S105 - of a function that lives for a minute
 

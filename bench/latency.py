@@ -27,11 +27,11 @@ from tests.media import signals
 from tests.real.proxy import Proxy
 from tests.real.sqld import Sqld
 
-PICK_UPS, CANCELS = 100, 20
+PICK_UPS, CANCELS = 100, 16
 #: The worker on a server looks for work every two seconds at the most, so that each of its pick-ups takes about one.
-REMOTE_PICK_UPS, REMOTE_CANCELS = 20, 15
+REMOTE_PICK_UPS, REMOTE_CANCELS = 20, 12
 DISTANCE_MS = 20
-_RECORDING_S = 600.0
+_RECORDING_S = 500.0
 
 
 def answer(rounds: int) -> Answer:
@@ -75,7 +75,7 @@ def _pick_up_beside(where: str) -> str:
 
 @contextmanager
 def _queue(folder: Path, recording: Path, *, remote: bool) -> Iterator[tuple[SqlJobStore, str]]:
-    """A queue with one worker process and a ten-minute recording in its storage."""
+    """A queue with one worker process and a recording of eight minutes in its storage."""
     folder.mkdir()
     with ExitStack() as ended:
         store, url = ended.enter_context(_database(folder, remote=remote))

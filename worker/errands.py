@@ -9,17 +9,20 @@ from collections.abc import Callable
 import structlog
 
 from shared.errors import Unavailable
+from worker.heap import give_back
 
 _log = structlog.get_logger("spool.worker")
 #: What may wait. More is refused: whoever asks has a later way to get it done.
 _MOST = 100
 _FAREWELL_S = 5.0
+#: How often the memory that work has left is given back to the system; it takes a millisecond.
+_TIDY_S = 10.0
 
 Errand = Callable[[], None]
 
 
 class Errands:
-    """Does one thing after the other. What an absent database or storage leaves undone stays undone."""
+    """Does one thing after the other, and tidies up between. What an absent database leaves undone stays undone."""
 
     def __init__(self) -> None:
         self._waiting: queue.Queue[Errand] = queue.Queue(_MOST)
@@ -46,7 +49,11 @@ class Errands:
 
     def _live(self) -> None:
         while not self._closing.is_set():
-            errand = self._waiting.get()
+            try:
+                errand = self._waiting.get(timeout=_TIDY_S)
+            except queue.Empty:
+                give_back()
+                continue
             if self._closing.is_set():
                 return
             try:
