@@ -34,10 +34,10 @@ def wakes() -> int:
 
 @LINUX
 def test_a_watch_sleeps_until_there_is_something_to_see(store):
-    """Half a second without a change is one sleep, and not a look every ten milliseconds."""
+    """A third of a second without a change is one sleep, and not a look every ten milliseconds."""
     watch = store.watch()
     before = wakes()
-    assert not watch.wait(0.5)
+    assert not watch.wait(0.3)
     assert wakes() - before < 10
     watch.close()
 

@@ -123,6 +123,20 @@ def test_a_cold_start_imports_nothing_it_does_not_need(tmp_path):
     assert ended.stdout.strip() == "[]"
 
 
+def test_a_cold_start_looks_for_no_garbage(tmp_path):
+    """Nothing is collected while the function is imported; afterwards it is, but not among what was imported."""
+    program = """if True:
+        import gc
+        counts = lambda: sum(each["collections"] for each in gc.get_stats())
+        before = counts()
+        import functions.handler
+        print(counts() - before, gc.isenabled(), gc.get_freeze_count() > 10_000)
+    """
+    ended = fresh_interpreter(program, tmp_path, SPOOL_API_TOKENS="a-token")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["0", "True", "True"]
+
+
 def test_the_function_does_not_start_without_tokens(tmp_path):
     """An import on Lambda without tokens fails with a sentence."""
     ended = fresh_interpreter("import functions.handler", tmp_path)
