@@ -184,7 +184,7 @@ def test_the_real_entry_point_explains_a_wrong_setting(tmp_path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_the_real_entry_point_works_and_ends_on_sigterm(store, tmp_path) -> None:
+def test_the_real_entry_point_works_and_ends_on_sigterm(store, tmp_path, processes) -> None:
     """With the product's pipelines it says that it is ready, has one heap, ends with 0, and leaves no folder."""
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/spool.db", "STORAGE_URL": f"file:{tmp_path}/storage"}
     settings |= {"SECRET": "0123456789abcdef" * 4, "WORK_DIR": f"{tmp_path}/work", "LOG_FORMAT": "json", "SLTS": "4"}
@@ -194,6 +194,7 @@ def test_the_real_entry_point_works_and_ends_on_sigterm(store, tmp_path) -> None
         env={"PATH": "/usr/bin:/bin"} | {f"SPOOL_{name}": value for name, value in settings.items()},
         stderr=subprocess.PIPE,
     )
+    processes.append(worker)
     offered = sorted(kind.name for kind in JOB_TYPES.values() if kind.stages)
     said = log_until(worker, "worker ready")
     assert said[-1]["types"] == offered
