@@ -1,7 +1,7 @@
 """How loud a recording is: BS.1770 loudness, exact true peak, clipping, silence and the waveform, from one decode.
 
 ffmpeg decodes, folds and K-weights (its `ebur128` filter writes one value per 100 ms); the gating, the range and the
-peaks are computed here. The sound passes through, a second at a time: an hour of it leaves about 60 MB of numbers.
+peaks are computed here. The sound passes through, a few seconds at a time: an hour of it leaves about 60 MB of numbers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is measured in the samples themselves: true peak, clipping, the waveform, and the limiter's profile.
 
-The samples come through a pipe, a second at a time. Nothing is kept of them but a few numbers per block.
+The samples come through a pipe, a few seconds at a time. Nothing is kept of them but a few numbers per block.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ Points = NDArray[np.int16]
 #: Down to these parts of the highest peak so far, blocks of a profile have exact peaks, and K-weighted energy.
 _EXACT, _WEIGHTED = 0.35, 0.1
 _FULL_SCALE = 32767 / 32768
+#: How much is taken at a time. Second by second the calls alone would take a sixth of the time.
+_TAKEN_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,9 @@ class Meter:
         # Frames in front of the new ones: left-hand context, and what still waits for its right-hand context.
         self._held = Oversampler.BEFORE + self._block + Oversampler.AFTER
         self._second = 100 * self._step
+        self._taken = _TAKEN_S * self._second
         kind = np.int16 if mix.sixteen_bit else np.float32
-        self._buffer: NDArray[Any] = np.zeros((self._held + self._second + self._held, mix.channels), kind)
+        self._buffer: NDArray[Any] = np.zeros((self._held + self._taken + self._held, mix.channels), kind)
         self._waiting = 0
         self._points: list[Points] = []
         self._peaks: list[Samples] = []
@@ -186,14 +189,15 @@ class Meter:
         self.clipped_samples = 0
 
     def read(self, stream: BinaryIO) -> bool:
-        """Take up to a second from a stream of raw samples; False at its end."""
-        frames = read_frames(stream, self._buffer[self._held : self._held + self._second])
-        last = frames < self._second
+        """Take the next seconds from a stream of raw samples; False at its end."""
+        frames = read_frames(stream, self._buffer[self._held : self._held + self._taken])
+        last = frames < self._taken
         if frames:
             new = self._buffer[self._held : self._held + frames]
             self._rows(new)
             if self._also is not None:
-                self._also(np.multiply(new, self._scale, dtype=np.float32))
+                for at in range(0, frames, self._second):
+                    self._also(np.multiply(new[at : at + self._second], self._scale, dtype=np.float32))
         self.samples += frames
         if last:
             self._buffer[self._held + frames :] = 0

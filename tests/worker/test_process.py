@@ -218,6 +218,12 @@ def test_limits_hold(processes: Processes, tmp_path: Path) -> None:
     assert ended.returncode >= 1
 
 
+def test_a_program_waits_for_longer_turns_and_its_launcher_for_none(processes: Processes, tmp_path: Path) -> None:
+    """What hands work from thread to thread is cheaper in long turns; who must stop it is to run at once."""
+    turns = "[os.sched_getscheduler(pid) for pid in (0, os.getppid())] == [os.SCHED_BATCH, os.SCHED_OTHER]"
+    assert processes.run(python(f"sys.exit(3 if {turns} else 4)"), cwd=tmp_path).returncode == 3
+
+
 @pytest.mark.parametrize("code", WICKED.values(), ids=WICKED.keys())
 def test_whatever_a_program_does_a_stop_ends_it(code: str, processes: Processes, stop: Stop, tmp_path: Path) -> None:
     """When `wait` says stopped, everyone the program started is dead already."""
