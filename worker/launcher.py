@@ -306,12 +306,12 @@ def _become(argv: list[str], mark: str, limits: str, launcher: int, stderr: int)
     os.dup2(stderr, 2)
     os.nice(1)
     if LINUX:
-        try:
+        try:  # noqa: SIM105 - as above: contextlib costs every start
             # An ffmpeg is threads that hand each other small things. Whom one of them wakes must not take its processor
             # at once: in turns that are longer the same work takes a twentieth less.
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         except OSError:
-            pass  # as above
+            pass  # a container may forbid this, too
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # Python ignores these two, and a program inherits that
     for name, _, value in (pair.partition("=") for pair in limits.split(",") if pair):

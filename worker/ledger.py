@@ -37,19 +37,22 @@ def keep(run: Run, source: str, measured: Measured) -> None:
     key, profile = _key(source), measured.profile
     if key is None or profile is None or measured.clipped_samples is None or measured.channels > _MOST_CHANNELS:
         return
+    known: dict[str, NDArray[np.generic]] = {
+        "about": np.array([_VERSION, *(getattr(measured, name) for name in _NUMBERS), profile.block], np.float64),
+        "engine": np.frombuffer(run.engine.version.encode(), np.uint8),
+        "momentary": measured.momentary.astype(np.float32),
+        "short_term": measured.short_term.astype(np.float32),
+        "points": measured.points,
+        # Half a float tells a peak to 0.02 dB where it matters.
+        "peaks": profile.peaks.astype(np.float16),
+        "energy": (10 * np.log10(np.maximum(profile.energy, 1e-20))).astype(np.float16),
+    }
     path = run.work / f"new-{source}{LEDGER}"
-    with path.open("wb") as file:
-        np.savez_compressed(
-            file,
-            about=np.array([_VERSION, *(getattr(measured, name) for name in _NUMBERS), profile.block], np.float64),
-            engine=np.frombuffer(run.engine.version.encode(), np.uint8),
-            momentary=measured.momentary.astype(np.float32),
-            short_term=measured.short_term.astype(np.float32),
-            points=measured.points,
-            # Half a float tells a peak to 0.02 dB where it matters.
-            peaks=profile.peaks.astype(np.float16),
-            energy=(10 * np.log10(np.maximum(profile.energy, 1e-20))).astype(np.float16),
-        )
+    # What numpy writes as .npz, but packed in half the time: the job waits for it, and it is 2 % larger.
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        for name, values in known.items():
+            with packed.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, values, allow_pickle=False)
     run.storage.put(path, key, content_type="application/zip", progress=lambda *_: run.stop.check())
 
 
