@@ -46,6 +46,8 @@ DURATION_S = 0.05
 PASSES = 5
 #: Shorter files are decoded afterwards: it costs nothing, and an MP3's header then says where the sound ends.
 _WATCH_FROM_S = 30.0
+#: So many files are decoded while they grow; one that waited for its turn would be decoded when all else is done.
+_MOST_WATCHED = 4
 #: More parts than this would wait for the disk and for each other.
 _MOST_PARTS = 4
 #: One limiter: what it works on and how.
@@ -293,9 +295,9 @@ class Master:
     def _watched(self, items: Sequence[Delivery], work: Callable[[], None]) -> None:
         """Do the work that writes these files, and measure them: some while they grow."""
         longest = max(item.before.seconds for item in items)
-        growing = [item for item in items if item.made.appended and longest >= _WATCH_FROM_S][:2]
+        growing = [item for item in items if item.made.appended and longest >= _WATCH_FROM_S][:_MOST_WATCHED]
         finished = threading.Event()
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="check") as pool:
+        with ThreadPoolExecutor(max_workers=max(2, len(growing)), thread_name_prefix="check") as pool:
             checks: dict[int, Future[Measured]] = {}
             try:
                 for item in growing:

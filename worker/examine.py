@@ -43,8 +43,8 @@ _SEEKABLE = ("wav", "w64", "aiff", "caf")
 
 #: Which mixes of a sound track are to be measured. Raises `JobFailure` for a file that is not wanted.
 Wanted = Callable[[Media, AudioStream], Sequence[Mix]]
-#: What else is begun with a measurement.
-Meanwhile = Callable[[Media, AudioStream], None]
+#: What else is begun with a measurement; whether anything is.
+Meanwhile = Callable[[Media, AudioStream], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Examined:
     measured: dict[Mix, Measured]
 
 
-def examine(run: Run, path: Path, wanted: Wanted, meanwhile: Meanwhile = lambda _media, _audio: None) -> Examined:
+def examine(run: Run, path: Path, wanted: Wanted, meanwhile: Meanwhile = lambda _media, _audio: False) -> Examined:
     """Probe and measure in one go; progress is told in seconds of sound. Raises `JobFailure` for what cannot be.
 
     `meanwhile` hears what is being measured when that begins: again, when it turns out to be something else.
@@ -69,8 +69,7 @@ def examine(run: Run, path: Path, wanted: Wanted, meanwhile: Meanwhile = lambda 
     audio = sound_track(media)
     mixes = wanted(media, audio)
     if early is None or not _agree(guess, media):
-        meanwhile(media, audio)
-        early = _measure(run, path, media, audio, mixes)
+        early = _measure(run, path, media, audio, mixes, alone=not meanwhile(media, audio))
     return Examined(media, audio, early)
 
 
@@ -236,18 +235,20 @@ def _early(run: Run, path: Path, guess: Media, wanted: Wanted, meanwhile: Meanwh
     try:
         audio = sound_track(guess)
         mixes = wanted(guess, audio)
-        meanwhile(guess, audio)
-        return _measure(run, path, guess, audio, mixes)
+        return _measure(run, path, guess, audio, mixes, alone=not meanwhile(guess, audio))
     except JobFailure:
         return None
 
 
-def _measure(run: Run, path: Path, media: Media, audio: AudioStream, wanted: Sequence[Mix]) -> dict[Mix, Measured]:
-    """Measure every mix; a long WAV in two halves at once, on two cores."""
+def _measure(
+    run: Run, path: Path, media: Media, audio: AudioStream, wanted: Sequence[Mix], *, alone: bool
+) -> dict[Mix, Measured]:
+    """Measure every mix; a long WAV in two halves at once, on two cores, when it is alone: an encoder that has begun
+    takes longer than all of this, and must not wait for a core."""
     known = media.duration_s
     mixes = list(dict.fromkeys(wanted))
     spans: list[tuple[float | None, float | None]] = [(None, None)]
-    if known is not None and known >= _WORTH_TWO_S and seeks_exactly(media, audio):
+    if alone and known is not None and known >= _WORTH_TWO_S and seeks_exactly(media, audio):
         cut, again = halves(known, audio.sample_rate)
         spans = [(None, cut), (again, None)]
     done = [0.0] * (len(mixes) * len(spans))

@@ -342,9 +342,14 @@ def test_a_lone_opus_is_encoded_once_while_it_is_measured_and_raised_by_its_head
     path, order = signals.write(tmp_path / "talk.wav", signals.podcast(8)), list[str]()
     ahead, measure = ingest.Ahead, examine._measure
     monkeypatch.setattr(ingest, "Ahead", lambda *args: order.append("encode") or ahead(*args))
-    monkeypatch.setattr(examine, "_measure", lambda *args: order.append("measure") or measure(*args))
+
+    def measured(*args, alone: bool):
+        order.append("measure, alone" if alone else "measure beside")
+        return measure(*args, alone=alone)
+
+    monkeypatch.setattr(examine, "_measure", measured)
     made = mastered(path, preset="ebu-r128", outputs=[{"format": "opus"}])
-    assert (order, _encoders(notes), len(made.result["engine"]["argv"])) == (["encode", "measure"], 1, 1)
+    assert (order, _encoders(notes), len(made.result["engine"]["argv"])) == (["encode", "measure beside"], 1, 1)
     heard(made, run)
     assert judges.libebur128(run.engine.ffmpeg, made.files["opus"]).lufs == pytest.approx(-23, abs=0.01)
     assert made.result["after"]["opus"]["gain_db"] == pytest.approx(
@@ -388,6 +393,14 @@ def test_a_recording_that_is_refused_ends_the_opus_that_was_begun(mastered, run,
         mastered(path, preset="ebu-r128", outputs=[{"format": "opus"}])
     assert _encoders(notes) == 1
     assert [child.ended is not None for child in run.processes._children] == [True] * len(run.processes._children)
+
+
+def test_all_long_files_are_proven_while_they_are_made(mastered, run, tmp_path):
+    """None waits for its turn until the encoder has ended: each proof reads what has grown so far."""
+    path = signals.write(tmp_path / "talk.wav", signals.podcast(31))
+    heard(mastered(path, outputs=[{"format": kind} for kind in ("mp3", "opus", "flac")]), run)
+    proofs = [child.argv for child in run.processes._children if "-xerror" in child.argv]
+    assert ["pipe:0" in argv for argv in proofs] == [True] * 3
 
 
 def test_a_fast_file_is_as_exact_and_its_parts_meet_without_a_trace(mastered, run, tmp_path, monkeypatch):

@@ -188,8 +188,11 @@ def _mixes(state: IngestState, media: Media, audio: AudioStream) -> list[Mix]:
     return [native, *(mix_for(native, made) for made in _encodings(state, media, audio))]
 
 
-def _begin_ahead(run: Run, state: IngestState, media: Media, audio: AudioStream) -> None:
-    """Begin to make a lone Opus file as soon as it is known what is in the recording; what was begun before is not."""
+def _begin_ahead(run: Run, state: IngestState, media: Media, audio: AudioStream) -> bool:
+    """Begin to make a lone Opus file as soon as it is known what is in the recording, and drop what was begun before.
+
+    Whether one is being made.
+    """
     _drop_ahead(state)
     made = _encodings(state, media, audio)
     roomy = state.ceiling_dbtp - state.target_lufs >= _ROOMY_DB
@@ -198,6 +201,7 @@ def _begin_ahead(run: Run, state: IngestState, media: Media, audio: AudioStream)
         mix = mix_for(native_mix(audio), made[0])
         wanted = Wanted(state.path, f"0:{audio.index}", mix, made[0], words, run.work / "out-0.part", media.duration_s)
         state.ahead = Ahead(run, wanted)
+    return state.ahead is not None
 
 
 def _drop_ahead(state: IngestState) -> None:
