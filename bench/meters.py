@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess  # noqa: TID251 - decodes what the peers made
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from bench import peers
 from bench.cost import told
 
 _RATE, _CHANNELS = 48_000, 2
+#: pyloudnorm holds the sound several times over. What is benchmarked and longer repeats itself (bench/ingest.py).
+_LONGEST_S = 1800
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,14 @@ class Loudness:
 
 
 def heard(ffmpeg: Path, path: Path) -> Loudness:
-    """Ask both meters."""
+    """Ask both meters, at the same time."""
     from tests.media import judges  # noqa: PLC0415 - its libraries are not in the peers' environment
 
-    verdict = judges.ffmpeg_meter(ffmpeg, path)
     python = peers.python_for(peers.PYLOUDNORM)
-    lufs = told([str(python), "-m", "bench.meters", str(ffmpeg), str(path)])["lufs"]
-    return Loudness(verdict.lufs, lufs, verdict.true_peak_dbtp)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(told, [str(python), "-m", "bench.meters", str(ffmpeg), str(path)])
+        lufs, true_peak_dbtp = judges.ffmpeg_reading(ffmpeg, path)
+    return Loudness(lufs, other.result()["lufs"], true_peak_dbtp)
 
 
 def main() -> None:
@@ -47,7 +51,8 @@ def main() -> None:
     import pyloudnorm  # noqa: PLC0415 - only in the peers' environment
 
     ffmpeg, path = sys.argv[1:]
-    argv = [ffmpeg, "-nostdin", "-v", "error", "-i", path, "-map", "0:a:0", "-ac", str(_CHANNELS), "-ar", str(_RATE)]
+    argv = [ffmpeg, "-nostdin", "-v", "error", "-t", str(_LONGEST_S), "-i", path, "-map", "0:a:0"]
+    argv += ["-ac", str(_CHANNELS), "-ar", str(_RATE)]
     sound = subprocess.run([*argv, "-f", "f32le", "-"], check=True, stdout=subprocess.PIPE).stdout
     samples = np.frombuffer(sound, "<f4").reshape(-1, _CHANNELS)
     print(json.dumps({"lufs": float(pyloudnorm.Meter(_RATE).integrated_loudness(samples.astype(np.float64)))}))

@@ -76,7 +76,23 @@ def libebur128_of(samples: NDArray[np.floating], sample_rate: int) -> Verdict:
 
 
 def ffmpeg_meter(ffmpeg: Path, path: Path) -> Verdict:
-    """The second judge. Its summary is rounded to 0.1 LU, so the last of its running values is read instead."""
+    """The second judge."""
+    lufs, true_peak_dbtp = ffmpeg_reading(ffmpeg, path)
+    sound = decode(ffmpeg, path)
+    return Verdict(
+        lufs=lufs,
+        true_peak_dbtp=true_peak_dbtp,
+        duration_s=sound.duration_s,
+        channels=sound.samples.shape[1],
+        sample_rate=sound.sample_rate,
+    )
+
+
+def ffmpeg_reading(ffmpeg: Path, path: Path) -> tuple[float, float]:
+    """What the second judge reads of loudness (LUFS) and true peak (dBTP), however long the file: it holds no sound.
+
+    Its summary is rounded to 0.1 LU, so the last of its running values is read instead.
+    """
     chain = "ebur128=metadata=1:peak=true:framelog=verbose,ametadata=mode=print:file=-"
     ended = _run(ffmpeg, "-loglevel", "info", "-i", str(path), "-map", "0:a:0", "-af", chain, "-f", "null", "/dev/null")
     said, log = ended.stdout.decode(), ended.stderr.decode(errors="replace")
@@ -84,14 +100,7 @@ def ffmpeg_meter(ffmpeg: Path, path: Path) -> Verdict:
     lufs = _gated([float(value) for value in re.findall(r"lavfi\.r128\.M=(\S+)", said)])
     assert not running or math.isinf(lufs) or abs(float(running[-1]) - lufs) < 0.06, (running[-1], lufs)
     peak = re.findall(r"True peak:\s+Peak:\s+(\S+) dBFS", log)
-    sound = decode(ffmpeg, path)
-    return Verdict(
-        lufs=lufs,
-        true_peak_dbtp=float(peak[-1]) if peak else -math.inf,
-        duration_s=sound.duration_s,
-        channels=sound.samples.shape[1],
-        sample_rate=sound.sample_rate,
-    )
+    return lufs, float(peak[-1]) if peak else -math.inf
 
 
 def _gated(momentary: list[float]) -> float:
