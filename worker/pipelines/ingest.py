@@ -5,6 +5,7 @@ Read from the bottom: the stages are a table, and each of them is a function abo
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -116,12 +117,14 @@ def normalize(run: Run, state: IngestState) -> None:
 
 
 def encode(run: Run, state: IngestState) -> None:
-    """Make all files with one ffmpeg, and prove each of them by decoding it again."""
+    """Make all files with one ffmpeg, and prove each of them by decoding it again; a poster is taken meanwhile."""
     assert state.master is not None
-    if state.video is not None:
-        _poster(run, state, state.video)
     total = max(item.before.seconds for item in state.master.deliveries)
-    state.master.make(lambda seconds: run.report.progress(seconds, total))
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="poster") as pool:
+        poster = None if state.video is None else pool.submit(_poster, run, state, state.video)
+        state.master.make(lambda seconds: run.report.progress(seconds, total))
+        if poster is not None:
+            poster.result()
 
 
 def upload(run: Run, state: IngestState) -> None:
