@@ -360,17 +360,25 @@ def test_a_lone_opus_is_encoded_once_while_it_is_measured_and_raised_by_its_head
     assert gain == pytest.approx(made.result["after"]["opus"]["gain_db"], abs=0.2)
 
 
-def test_an_opus_that_needs_the_limiter_is_made_after_it_was_solved(mastered, run, notes, tmp_path):
+@pytest.fixture
+def dropped(monkeypatch) -> Callable[[], list[bool]]:
+    """Of each file that was begun before its gain was known, whether it was given up."""
+    begun, real = [], ingest.Ahead
+    monkeypatch.setattr(ingest, "Ahead", lambda *args: begun.append(real(*args)) or begun[-1])
+    return lambda: [one._dropped.is_set() for one in begun]
+
+
+def test_an_opus_that_needs_the_limiter_is_made_after_it_was_solved(mastered, run, notes, tmp_path, dropped):
     """A header can raise a sound and not limit it: what was begun is dropped, and the file is exact all the same."""
     talk = signals.podcast(8) * signals.db(-12)
     talk[signals.RATE : signals.RATE + 20] = 0.95
     made = mastered(signals.write(tmp_path / "talk.wav", talk), preset="ebu-r128", outputs=[{"format": "opus"}])
     assert made.result["limited"]
-    assert _encoders(notes) == 2
+    assert (_encoders(notes), dropped()) == (2, [True])
     heard(made, run)
 
 
-def test_an_opus_begun_on_a_wrong_guess_is_dropped(mastered, run, notes, tmp_path, monkeypatch):
+def test_an_opus_begun_on_a_wrong_guess_is_dropped(mastered, run, tmp_path, monkeypatch, dropped):
     """The file that is delivered is made of the sound that was found, not of the one that was guessed."""
     real = examine._guess
 
@@ -383,15 +391,16 @@ def test_an_opus_begun_on_a_wrong_guess_is_dropped(mastered, run, notes, tmp_pat
     made = mastered(path, preset="ebu-r128", outputs=[{"format": "opus"}])
     heard(made, run)
     assert made.result["after"]["opus"]["channels"] == 2
+    assert dropped() == [True, False]
 
 
-def test_a_recording_that_is_refused_ends_the_opus_that_was_begun(mastered, run, notes, tmp_path):
+def test_a_recording_that_is_refused_ends_the_opus_that_was_begun(mastered, run, notes, tmp_path, dropped):
     """Nothing runs on for a job that has failed."""
     hiss = np.random.default_rng(1).normal(0, signals.db(-100), (90 * signals.RATE, 2))
     path = signals.write(tmp_path / "silence.wav", hiss, encoding="s24")
     with pytest.raises(JobFailure, match="silent"):
         mastered(path, preset="ebu-r128", outputs=[{"format": "opus"}])
-    assert _encoders(notes) == 1
+    assert (_encoders(notes), dropped()) == (1, [True])
     assert [child.ended is not None for child in run.processes._children] == [True] * len(run.processes._children)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.media import judges, signals
-from worker.mp3 import LEAD, SAMPLES, WINDOW, Crc16, Frame, Joined, Part, Unjoinable, spans
+from worker.mp3 import LEAD, SAMPLES, WINDOW, Crc16, Frame, Joined, Part, Unjoinable, _fits, spans
 
 pytestmark = pytest.mark.media
 SECONDS = 14.1
@@ -128,9 +128,14 @@ def test_a_frame_with_another_window_is_passed_over():
         for channel in range(channels):
             bit = granules + 59 * channel + 33
             side = bytearray(room)
-            assert Frame(bytes(side), room).usual
+            usual = Frame(bytes(side), room)
+            assert usual.usual
+            assert _fits(usual, usual)
             side[4 + bit // 8] |= 0x80 >> bit % 8
-            assert not Frame(bytes(side), room).usual
+            other = Frame(bytes(side), room)
+            assert not other.usual
+            assert not _fits(usual, other)
+            assert not _fits(other, usual)
 
 
 def test_the_checksum_is_crc_16():
