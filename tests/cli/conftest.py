@@ -11,6 +11,7 @@ import sys
 import time
 import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,22 @@ class Dev:
         return self.process.wait(DEADLINE_S)
 
 
+#: A test that is killed takes its `spool dev` along, whose parts end with it; the signal comes when our process ends.
+_WITH_US = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("whoever wanted this has gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 def start_dev(folder: Path, *options: str, **settings: str) -> Dev:
-    """Start `spool dev` on a free port and wait until it is up."""
+    """Start `spool dev` on a free port and wait until it is up. One that does not come up is not left behind."""
     dev = Dev(
         folder,
         subprocess.Popen(
-            [SPOOL, "dev", "--port", "0", *options],
+            [sys.executable, "-I", "-S", "-c", _WITH_US, str(os.getpid()), SPOOL, "dev", "--port", "0", *options],
             cwd=folder,
             env=environment(**settings),
             stdin=subprocess.DEVNULL,
@@ -98,9 +109,27 @@ def start_dev(folder: Path, *options: str, **settings: str) -> Dev:
             start_new_session=True,
         ),
     )
-    dev.url = dev.line("dashboard  http").split()[-1].removesuffix("/dashboard")
-    dev.line("Ctrl-C ends")
+    try:
+        dev.url = dev.line("dashboard  http").split()[-1].removesuffix("/dashboard")
+        dev.line("Ctrl-C ends")
+    except BaseException:  # raised again: a timeout of the test, too
+        dev.process.kill()
+        dev.rest()
+        raise
     return dev
+
+
+@contextmanager
+def running_dev(folder: Path, *options: str, **settings: str) -> Iterator[Dev]:
+    """A `spool dev` for the length of a block. It must end well; a test that has failed within kills it."""
+    dev = start_dev(folder, *options, **settings)
+    try:
+        yield dev
+    except BaseException:  # raised again: what failed is told, not how it ended
+        dev.process.kill()
+        dev.rest()
+        raise
+    assert dev.end() == 0, "\n".join(dev.said)
 
 
 @dataclass(frozen=True)
@@ -149,9 +178,9 @@ class Spool:
 @pytest.fixture(scope="session")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """API and one worker. Whatever the tests do with them, nothing that opens anything gets into a log."""
-    running = start_dev(tmp_path_factory.mktemp("dev"), SPOOL_RATE_LIMIT="100000", SPOOL_LOG_LEVEL="debug", **SECRETS)
-    yield running
-    assert running.end() == 0, "\n".join(running.said)
+    settings = {"SPOOL_RATE_LIMIT": "100000", "SPOOL_LOG_LEVEL": "debug", **SECRETS}
+    with running_dev(tmp_path_factory.mktemp("dev"), **settings) as running:
+        yield running
     said = "\n".join(running.said)
     assert "worker ready" in said
     assert [one for one in (*SECRETS.values(), "hidden-word", "signature=") if one in said] == []
@@ -160,9 +189,8 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 @pytest.fixture(scope="session")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """API without a worker: what is queued stays queued."""
-    running = start_dev(tmp_path_factory.mktemp("idle"), "--workers", "0", SPOOL_RATE_LIMIT="100000")
-    yield running
-    assert running.end() == 0, "\n".join(running.said)
+    with running_dev(tmp_path_factory.mktemp("idle"), "--workers", "0", SPOOL_RATE_LIMIT="100000") as running:
+        yield running
 
 
 @pytest.fixture

@@ -5,34 +5,32 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.cli.conftest import Spool, start_dev
+from tests.cli.conftest import Spool, running_dev
 
 
 def test_a_queue_moves_to_a_new_database_with_its_running_job(tmp_path: Path, tone: Path):
     """What ended stays ended, what waited or ran is done there, and each file is where it was."""
-    dev = start_dev(tmp_path)
-    spool = Spool(tmp_path, {"SPOOL_API_URL": dev.url})
-    done = spool("submit", "ingest", str(tone), "--watch", "--json").json()
-    assert done["status"] == "completed"
-    worker = next(pid for pid in dev.family() if "worker" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
-    os.kill(worker, 19)  # stopped in the middle of whatever it does next
-    try:
-        waiting = spool("submit", "ingest", str(tone), "--json").json()["id"]
-        made = spool("backup", "queue.db", "--json").json()
-        assert made["rows"]["job"] == 2
-        assert spool("backup", "queue.db").code == 2
-    finally:
-        os.kill(worker, 18)
-    assert dev.end() == 0
+    with running_dev(tmp_path) as dev:
+        spool = Spool(tmp_path, {"SPOOL_API_URL": dev.url})
+        done = spool("submit", "ingest", str(tone), "--watch", "--json").json()
+        assert done["status"] == "completed"
+        worker = next(pid for pid in dev.family() if "worker" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+        os.kill(worker, 19)  # stopped in the middle of whatever it does next
+        try:
+            waiting = spool("submit", "ingest", str(tone), "--json").json()["id"]
+            made = spool("backup", "queue.db", "--json").json()
+            assert made["rows"]["job"] == 2
+            assert spool("backup", "queue.db").code == 2
+        finally:
+            os.kill(worker, 18)
     elsewhere = {"SPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/new/spool.db"}
     ran = Spool(tmp_path, elsewhere)("restore", "queue.db")
     assert (ran.code, ran.out.splitlines()[0][:15]) == (0, "Restored 2 jobs"), ran.err
     assert "holds jobs already" in Spool(tmp_path, elsewhere)("restore", "queue.db").err
-    again = start_dev(tmp_path, **elsewhere)
-    spool = Spool(tmp_path, {"SPOOL_API_URL": again.url})
-    assert spool("watch", waiting, "--json").json()["status"] == "completed"
-    assert spool("show", done["id"], "--json").json()["result"] == done["result"]
-    assert again.end() == 0
+    with running_dev(tmp_path, **elsewhere) as again:
+        spool = Spool(tmp_path, {"SPOOL_API_URL": again.url})
+        assert spool("watch", waiting, "--json").json()["status"] == "completed"
+        assert spool("show", done["id"], "--json").json()["result"] == done["result"]
 
 
 def test_what_is_no_backup_is_a_sentence(lone_spool: Spool, tmp_path: Path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from cli.client import Client
 from cli.dev import listener
 from tests.cli.conftest import Dev, Spool, alive, environment, start_dev, until
+from tests.cli.forge import ROOT
 
 StartDev = Callable[..., Dev]
 
@@ -85,6 +88,19 @@ def test_the_parts_end_when_their_parent_is_killed(start: StartDev):
     dev = start()
     family = dev.family()
     dev.process.kill()
+    until(lambda: not alive(family), "the end of all parts")
+
+
+def test_a_test_that_is_killed_leaves_no_dev_behind(tmp_path: Path):
+    """Whatever a test has started with `start_dev` ends with the process of the test, to the last part."""
+    script = (
+        "import os, pathlib\nfrom tests.cli.conftest import start_dev\n"
+        f"dev = start_dev(pathlib.Path({str(tmp_path)!r}), '--workers', '0')\n"
+        "print(dev.process.pid, *dev.family(), flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    family = {int(pid) for pid in ran.stdout.split()}
+    assert len(family) >= 2, ran.stderr
     until(lambda: not alive(family), "the end of all parts")
 
 

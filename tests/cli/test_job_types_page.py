@@ -19,7 +19,7 @@ import pytest
 
 from functions.reference import job_types
 from shared.types import JOB_TYPES
-from tests.cli.conftest import DEADLINE_S, SPOOL, environment, start_dev
+from tests.cli.conftest import DEADLINE_S, SPOOL, environment, running_dev
 
 PAGE = (Path(__file__).parents[2] / "docs/job-types.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## )", PAGE, re.DOTALL | re.MULTILINE))
@@ -50,15 +50,19 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Shown]
         for file, text in FILE.findall(SECTIONS[name]):
             (folder / file).write_text(text)
     recordings(folder)
-    dev = start_dev(folder, "--workers", "2", **settings)
-    head = EXECUTED.findall(PAGE)[0].replace(job_types.API, dev.url)
+    with running_dev(folder, "--workers", "2", **settings) as dev:
+        yield executed(folder, dev.url)
+
+
+def executed(folder: Path, url: str) -> dict[str, Shown]:
+    """Post every example of the page as it stands, wait for all, then run every command."""
+    head = EXECUTED.findall(PAGE)[0].replace(job_types.API, url)
     posts = [f"{EXECUTED.findall(SECTIONS[name])[0].strip()} > {name}.posted" for name in JOB_TYPES]
     script = "\n".join([head, *posts]).replace("curl -s ", "curl -fsS ")
-    told = environment(SPOOL_API_URL=dev.url)
+    told = environment(SPOOL_API_URL=url)
     subprocess.run(["sh", "-e", "-c", script], cwd=folder, env=told, check=True, timeout=DEADLINE_S)
-    with httpx.Client(base_url=dev.url, follow_redirects=True, timeout=60) as http:
-        yield {name: one(http, name, folder, told) for name in JOB_TYPES}
-    assert dev.end() == 0, "\n".join(dev.said)
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=60) as http:
+        return {name: one(http, name, folder, told) for name in JOB_TYPES}
 
 
 def one(http: httpx.Client, name: str, folder: Path, told: dict[str, str]) -> Shown:

@@ -7,7 +7,7 @@ import signal
 import urllib.request
 from pathlib import Path
 
-from tests.cli.conftest import DEADLINE_S, Spool, start_dev
+from tests.cli.conftest import DEADLINE_S, Spool, running_dev
 
 
 def test_a_key_is_made_used_listed_and_revoked(tmp_path: Path):
@@ -57,11 +57,8 @@ def test_dev_starts_on_a_database_that_has_keys(tmp_path: Path):
     spool = Spool(tmp_path, {})
     spool("migrate")
     key = spool("keys", "create", "studio", "--json").json()["key"]
-    dev = start_dev(tmp_path, "--workers", "0")
-    try:
+    with running_dev(tmp_path, "--workers", "0") as dev:
         assert Spool(tmp_path, {"SPOOL_API_URL": dev.url, "SPOOL_API_TOKEN": key})("jobs").code == 0
-    finally:
-        assert dev.end() == 0, dev.said
 
 
 def test_wrong_names_and_scopes_are_refused_with_a_sentence(tmp_path: Path):

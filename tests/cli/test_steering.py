@@ -11,7 +11,7 @@ from typer.main import get_command
 from cli.client import Client
 from cli.main import app
 from shared.store.local import LocalJobStore
-from tests.cli.conftest import Dev, Spool, start_dev
+from tests.cli.conftest import Dev, Spool, running_dev
 
 
 def test_a_type_is_paused_resumed_and_limited(idle_spool: Spool):
@@ -68,6 +68,5 @@ def test_dev_says_what_is_still_paused(tmp_path: Path):
     store.migrate()
     store.steer("ingest", paused=True, max_running=None, limiting=False)
     store.close()
-    dev = start_dev(tmp_path, "--workers", "0")
-    assert "Go on: spool resume ingest" in dev.line("ingest: paused since ")
-    assert dev.end() == 0
+    with running_dev(tmp_path, "--workers", "0") as dev:
+        assert "Go on: spool resume ingest" in dev.line("ingest: paused since ")

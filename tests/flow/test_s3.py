@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.cli.conftest import Dev, Spool, start_dev
+from tests.cli.conftest import Dev, Spool, running_dev
 from tests.media import judges
 from tests.real.proxy import Proxy
 from tests.real.s3 import KEYS, Ministack
@@ -40,9 +40,8 @@ def studio(tmp_path_factory) -> Iterator[Studio]:
     with Ministack(tmp_path_factory.mktemp("s3")) as server, Proxy(server.url) as proxy:
         bucket = server.bucket().bucket
         url = f"s3://{bucket}/studio?endpoint_url={proxy.url}"
-        dev = start_dev(tmp_path_factory.mktemp("dev"), SPOOL_STORAGE_URL=url, **KEYS)
-        yield Studio(dev, proxy, server, bucket)
-        assert dev.end() == 0, "\n".join(dev.said)
+        with running_dev(tmp_path_factory.mktemp("dev"), SPOOL_STORAGE_URL=url, **KEYS) as dev:
+            yield Studio(dev, proxy, server, bucket)
 
 
 @pytest.fixture
