@@ -82,16 +82,17 @@ def test_a_retry_begins_with_what_was_done(store):
     assert store.get(again.id).progress == 75.0
 
 
-def test_a_parents_stage_is_its_phase(store):
-    """Counted over the phases it has children in, and told in its history."""
-    root = create(store, *family("pre", "post"))
-    assert (root.stage, root.stage_index, root.stage_count) == ("pre", 0, 2)
-    owned = claim(store)
-    store.finish(owned.claim, made(owned))
-    parent = store.get(root.id)
-    assert (parent.stage, parent.stage_index, parent.stage_count) == ("post", 1, 2)
+@pytest.mark.parametrize("phases", [("pre", "post"), ("pre", "core"), ("core", "post"), ("pre", "core", "post")])
+def test_a_parents_stage_is_its_phase(store, phases):
+    """Counted over the phases it has children in, in their order, and told in its history."""
+    root = create(store, *family(*phases))
+    for index, phase in enumerate(phases):
+        parent = store.get(root.id)
+        assert (parent.stage, parent.stage_index, parent.stage_count) == (phase, index, len(phases))
+        owned = claim(store)
+        store.finish(owned.claim, made(owned))
     told = [(event.message, event.data) for event in store.events(root.id) if event.kind == "stage"]
-    assert told == [("pre", {"index": 0, "count": 2}), ("post", {"index": 1, "count": 2})]
+    assert told == [(phase, {"index": index, "count": len(phases)}) for index, phase in enumerate(phases)]
 
 
 def test_a_parent_shows_the_files_of_its_last_phase(store):

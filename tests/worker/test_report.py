@@ -29,7 +29,7 @@ def clock() -> Clock:
 @pytest.fixture
 def report(clock) -> AttemptReport:
     """Two stages; the second usually takes three times as long."""
-    return AttemptReport([("first", 1.0), ("second", 3.0)], clock)
+    return AttemptReport([("first", 2.0), ("second", 6.0)], clock)
 
 
 def test_progress_names_stage_and_share(report) -> None:
@@ -73,6 +73,18 @@ def test_a_new_stage_starts_afresh(report) -> None:
     assert report.beat()[0].percent is None
 
 
+def test_the_percentage_of_all_follows_the_weights(report) -> None:
+    """Half of the first quarter, then all of it; of a stage that tells nothing, nothing before its end."""
+    report.begin_stage(0)
+    assert report.beat()[0].overall == 0
+    report.progress(1, 2)
+    assert report.beat()[0].overall == 12.5
+    report.begin_stage(1)
+    assert report.beat()[0].overall == 25
+    report.progress(1, 3)
+    assert report.beat()[0].overall == 50
+
+
 def test_the_eta_follows_the_stage_and_the_weights(report, clock) -> None:
     """A quarter of the second stage took 10 s, so 30 s are left; early on the first stage's time tells."""
     report.begin_stage(0)
@@ -82,6 +94,8 @@ def test_the_eta_follows_the_stage_and_the_weights(report, clock) -> None:
     clock.now += 4
     report.begin_stage(1)
     assert report.beat()[0].eta_s == pytest.approx(24)
+    report.progress(1, 100)
+    assert report.beat()[0].eta_s == pytest.approx(23.8)
     clock.now += 10
     report.progress(1, 4)
     assert report.beat()[0].eta_s == pytest.approx(30)
