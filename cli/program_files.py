@@ -67,7 +67,7 @@ def local_files(schema: Schema, params: Mapping[str, Any], folder: Path) -> dict
                 total += path.stat().st_size
         if one.max_bytes is not None and total > one.max_bytes:
             raise CommandError(
-                f"{one.name}: may be at most {one.max_bytes / 1e6:g} MB, and these files have {total / 1e6:.1f} MB; "
+                f"{one.name}: may be at most {one.max_bytes / 1e6:g} MB, and these files have {total / 1e6:.4g} MB; "
                 "send smaller ones.",
                 USAGE,
             )

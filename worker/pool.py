@@ -43,6 +43,11 @@ _log = structlog.get_logger("spool.worker")
 Line = dict[str, Any]
 
 
+def backoff_s(ends_in_a_row: int) -> float:
+    """How long a program stays down: also after days of ends, whose power of two is more than a float can hold."""
+    return min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(ends_in_a_row - 1, 10))
+
+
 class Instance:
     """One process of a program at a time, as long as the worker lives. `on_ready` hears when it can take a job."""
 
@@ -157,8 +162,7 @@ class Instance:
             if self._closing.is_set():
                 return
             self.ends_in_a_row += 1
-            pause_s = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** (self.ends_in_a_row - 1))
-            self._closing.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
+            self._closing.wait(backoff_s(self.ends_in_a_row) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
 
     def _live_once(self) -> None:
         with self._lock:

@@ -219,6 +219,16 @@ def test_files_of_a_program_go_where_its_schema_takes_them(take):
     assert draft.body["params"]["images"][1] == "https://example.org/x.png"
 
 
+def test_files_of_a_program_may_have_as_many_bytes_as_it_says(take, tmp_path, monkeypatch):
+    """All together, to the byte. `~` is one's home, and what is no name in a list is for the API to refuse."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("a.png", "b.png"):
+        take(name).write_bytes(b"x" * 50)
+    order = Order("workflow:x", (), params=("text=hi", 'images=["~/a.png", 7, "~/b.png"]'))
+    (draft,) = drafts(order, {"workflow:x": PROGRAM})
+    assert draft.files == {"params.images.0": tmp_path / "a.png", "params.images.2": tmp_path / "b.png"}
+
+
 def test_a_program_that_takes_one_file_gets_a_job_for_each(take):
     """Also where it takes a list of one."""
     order = Order("workflow:x", (str(take("a.png")), str(take("b.png"))))
@@ -236,6 +246,11 @@ def test_a_program_that_takes_one_file_gets_a_job_for_each(take):
         (["a.png"], ["text=hi", "mask=a.png", "typo=1"], "no parameter 'typo'; it has text, images, mask"),
         (["a.png"] * 4, ["text=hi", "mask=a.png"], "images: takes at most 3 files, and 4"),
         (["large.png"], ["text=hi", "mask=a.png"], "images: may be at most 0.0001 MB"),
+        (
+            ["half.png"] * 2,
+            ["text=hi", "mask=a.png"],
+            "images: may be at most 0.0001 MB, and these files have 0.000102 MB",
+        ),
         (["a.png"], ["text=hi", "mask=a.png", 'images=["a.png"]'], "takes no more files; leave a.png out"),
     ],
 )
@@ -243,6 +258,7 @@ def test_a_program_that_takes_one_file_gets_a_job_for_each(take):
 def test_what_a_program_does_not_take_is_refused_before_a_file_is_sent(take, files, params, sentence):
     """What is missing, unknown, too much, too large, or in a place that nobody can guess."""
     take("a.png")
+    take("half.png").write_bytes(b"x" * 51)
     take("large.png").write_bytes(b"x" * 101)
     with pytest.raises(CommandError, match=sentence) as caught:
         drafts(Order("workflow:x", tuple(files), params=tuple(params)), {"workflow:x": PROGRAM})

@@ -22,6 +22,7 @@ from tests.cli.conftest import until as happens
 from tests.contract.factory import due
 from tests.worker.stand import PATIENCE_S, ROOT, Program, until
 from tests.worker.talk import Talk, queue_on
+from worker.pool import backoff_s
 
 PARAMS = {
     "text": {"type": "string", "default": "hello"},
@@ -174,6 +175,35 @@ def test_a_program_that_cannot_stay_up_is_told_of(flow):
     assert (states(crashing)["of"], states(crashing)["up"]) == (2, 0)
     crashing.write(POLITE)
     happens(lambda: states(crashing) == {"of": 2, "up": 2, "ended": 0}, "the start of both")
+
+
+def test_ends_are_counted_until_a_job_is_done(flow):
+    """A program that gets ready and ends has got nowhere, and is waited for longer; one that did a job begins anew."""
+    ending = "import threading\nthreading.Timer(0.05, os._exit, [3]).start()\n"
+    flow = flow(ending + POLITE)
+    happens(lambda: states(flow)["ended"] >= 2, "the second end in a row")
+    flow.write(POLITE)
+    happens(lambda: states(flow)["up"] == 1, "the start of one that stays")
+    (instance,) = flow.worker._pools._instances
+    assert instance.ends_in_a_row >= 2
+    os.kill(pid_of(flow), signal.SIGKILL)
+    happens(lambda: instance.ends_in_a_row == 1, "the end of the one that did a job")
+
+
+def test_a_program_that_keeps_ending_is_waited_for_longer_and_never_given_up():
+    """Twice as long after each end in a row, up to a minute; so too after a day and a half, the two thousandth time."""
+    assert [backoff_s(ends) for ends in (1, 2, 3, 6, 7, 2000)] == [1, 2, 4, 32, 60, 60]
+
+
+def test_of_many_processes_the_worst_is_told_of(tmp_path):
+    """As often as one of those that are not up has ended in a row; those that are up count as that."""
+    talk = Talk(tmp_path, program=POLITE, kind="workflow", params=PARAMS, instances=4)
+    for instance, (ends, ready) in zip(
+        talk.worker._pools._instances, [(2, False), (5, False), (1, False), (9, True)], strict=True
+    ):
+        instance.ends_in_a_row, instance.ready = ends, ready
+    assert states(talk) == {"of": 4, "up": 1, "ended": 5}
+    talk.close()
 
 
 def test_its_own_error_ends_the_job_and_not_the_program(flow):
