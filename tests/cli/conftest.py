@@ -142,6 +142,7 @@ class Ran:
 
     def json(self) -> Any:
         """The only thing on standard output, as one JSON document."""
+        assert self.out, f"it ended with {self.code} and said nothing but: {self.err}"
         return json.loads(self.out)
 
     def lines(self) -> list[Any]:
@@ -226,10 +227,11 @@ def tone(tmp_path: Path) -> Path:
 
 def alive(pids: Sequence[int] | set[int]) -> set[int]:
     """Those of the processes that still run; zombies do not."""
-    return {pid for pid in pids if _state(pid) not in {"", "Z", "X"}}
+    return {pid for pid in pids if state_of(pid) not in {"", "Z", "X"}}
 
 
-def _state(pid: int) -> str:
+def state_of(pid: int) -> str:
+    """R, S, T, Z, … as /proc names it; empty when there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

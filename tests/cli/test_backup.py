@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
-from tests.cli.conftest import Spool, running_dev
+from tests.cli.conftest import Spool, running_dev, state_of, until
+
+
+def freeze(worker: int, database: Path) -> None:
+    """Stop a worker in the middle of whatever it does, but not of a write, which would keep all others from theirs."""
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as asking:
+        while True:
+            os.kill(worker, signal.SIGSTOP)
+            until(lambda: state_of(worker) == "T", "the stop of the worker")
+            with suppress(sqlite3.OperationalError):
+                asking.execute("BEGIN IMMEDIATE")
+                asking.execute("ROLLBACK")
+                return
+            os.kill(worker, signal.SIGCONT)
 
 
 def test_a_queue_moves_to_a_new_database_with_its_running_job(tmp_path: Path, tone: Path):
@@ -15,14 +31,14 @@ def test_a_queue_moves_to_a_new_database_with_its_running_job(tmp_path: Path, to
         done = spool("submit", "ingest", str(tone), "--watch", "--json").json()
         assert done["status"] == "completed"
         worker = next(pid for pid in dev.family() if "worker" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
-        os.kill(worker, 19)  # stopped in the middle of whatever it does next
+        freeze(worker, tmp_path / ".spool/spool.db")
         try:
             waiting = spool("submit", "ingest", str(tone), "--json").json()["id"]
             made = spool("backup", "queue.db", "--json").json()
             assert made["rows"]["job"] == 2
             assert spool("backup", "queue.db").code == 2
         finally:
-            os.kill(worker, 18)
+            os.kill(worker, signal.SIGCONT)
     elsewhere = {"SPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/new/spool.db"}
     ran = Spool(tmp_path, elsewhere)("restore", "queue.db")
     assert (ran.code, ran.out.splitlines()[0][:15]) == (0, "Restored 2 jobs"), ran.err
