@@ -87,7 +87,8 @@ hostile: setup
 episode: setup
 	@EPISODE_S=$${EPISODE_S:-1800} $(BIN)/python -m pytest tests/flow/test_episode.py --timeout 3600
 
-# Workers and APIs die at every crash point, on every way to it, on SQLite and on libSQL; `make test` takes one way each.
+# Workers and APIs die at every crash point, on every way to it, on SQLite and on libSQL; `make test` takes one way to each
+# that leaves something of its own.
 crash: setup
 	@CRASH=full $(BIN)/python -m pytest tests/chaos/test_crash_points.py --timeout 3600
 

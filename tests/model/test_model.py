@@ -11,7 +11,7 @@ from tests.model.machine import QueueMachine
 SHORT = settings(
     settings.get_profile("shrink"), derandomize=True, database=None, phases=(Phase.generate,), stateful_step_count=50
 )
-EXAMPLES = {"sqlite": 200, "libsql": 30}
+EXAMPLES = {"sqlite": 100, "libsql": 8}
 
 
 @pytest.mark.timeout(0)
