@@ -75,9 +75,10 @@ test: setup
 	@$(MAKE) -s -j 3 tools interop browser
 	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE)
 
-# The database away for one minute and for ten, and lost in a silent network for two, with the settings of production.
+# The database away for one minute and for ten, and lost in a silent network for two, with the settings of production; and
+# a thousand jobs in a network that spoils exchanges.
 outage: setup
-	@OUTAGE_S=60,600 $(BIN)/python -m pytest tests/network/test_outages.py --timeout 1800
+	@OUTAGE_S=60,600 $(BIN)/python -m pytest tests/network/test_outages.py tests/network/test_whole_way.py --timeout 1800
 
 # Every kind of file broken in many ways, and the bombs that take minutes to defuse.
 hostile: setup
