@@ -68,13 +68,17 @@ def marked(store: SqlJobStore, monkeypatch) -> list[str]:
     return marks
 
 
+#: What pages share is the API's and not the database's: two hundred of them on one, enough for a queue on the other.
+MANY = {LocalJobStore: 200, TursoJobStore: 40}
+
+
 def test_two_hundred_open_pages_cost_the_database_what_one_costs(watched, monkeypatch, record_property):
     """Each hears of each change and then reads list and counts, as the dashboard does: two round trips for them all."""
     costs = {}
     with Server(watched) as server, ThreadPoolExecutor(20) as pool, ExitStack() as opened:
         client = opened.enter_context(httpx2.Client(base_url=server.url, timeout=60))
         streams: list[Stream] = []
-        for pages in (1, 200):
+        for pages in (1, MANY[type(watched.store)]):
             fresh = [opened.enter_context(server.stream()) for _ in range(pages - len(streams))]
             assert {stream.next()[0] for stream in fresh} == {"hello"}
             streams += fresh
@@ -91,8 +95,8 @@ def test_two_hundred_open_pages_cost_the_database_what_one_costs(watched, monkey
                         assert made in jobs
                         assert '"pending":' in counts
                 costs[pages] = sum(mark == "request" for mark in marks)
-    record_property("figure", f"three changes: {costs[1]} round trips for 1 page, {costs[200]} for 200")
-    assert costs == {1: 6, 200: 6}
+    record_property("figure", f"three changes: {costs[1]} round trips for 1 page, {costs[pages]} for {pages}")
+    assert set(costs.values()) == {6}
 
 
 def test_pages_that_come_back_together_catch_up_from_one_reading(api, monkeypatch):
