@@ -9,7 +9,7 @@ export UV_SYSTEM_CERTS := true
 # environment forbids to keep it, hundreds of processes would compile the same again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile model chaos crash episode plants talk check check-infra deploy rehearse bench bench-long bench-smoke bench-tables soak lock clean
+.PHONY: setup tools aws interop browser screenshots demo demo-show dev test outage hostile loudness model chaos crash episode plants talk check check-infra deploy rehearse bench bench-long bench-smoke bench-tables soak lock clean
 
 setup: $(VENV)/.ready
 
@@ -83,6 +83,10 @@ outage: setup
 # Every kind of file broken in many ways, and the bombs that take minutes to defuse.
 hostile: setup
 	@HOSTILE_SEEDS=$${HOSTILE_SEEDS:-12} $(BIN)/python -m pytest tests/hostile --timeout 3600
+
+# Every kind of recording mastered in every format, and each file heard by two judges.
+loudness: setup
+	@LOUDNESS=full $(BIN)/python -m pytest tests/flow/test_ingest.py -k exactly_the_loudness
 
 # An episode of twelve tracks of half an hour over four workers, two of which are killed: how long it takes, and why.
 episode: setup

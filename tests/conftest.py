@@ -8,10 +8,11 @@ pytest_plugins = ["tests.media.fixtures", "tests.real.figures"]
 TOGETHER = ("tests/browser/", "tests/cli/", "tests/deploy/")
 #: What takes longest, in this order. Last, it would keep all processes but one waiting.
 LONGEST = (
-    *("tests/browser/", "tests/cli/", "tests/chaos/test_crash_points.py", "tests/chaos/test_chaos.py"),
-    *("tests/model/test_model.py", "tests/network/test_whole_way.py", "tests/reliability/test_guards.py"),
-    *("tests/deploy/", "tests/network/test_outages.py", "tests/hostile/test_media.py", "tests/attack/test_document.py"),
-    *("tests/flow/test_edit.py", "tests/contract/test_repeats.py", "tests/contract/test_storage.py"),
+    *("tests/browser/", "tests/cli/", "tests/reliability/test_guards.py", "tests/flow/test_ingest.py"),
+    *("tests/chaos/test_crash_points.py", "tests/chaos/test_chaos.py", "tests/deploy/", "tests/hostile/test_media.py"),
+    *("tests/attack/test_document.py", "tests/network/test_outages.py", "tests/model/test_model.py"),
+    *("tests/network/test_whole_way.py", "tests/flow/test_episode.py", "tests/flow/test_edit.py"),
+    *("tests/flow/test_collect.py", "tests/functions/test_answers.py", "tests/contract/test_storage.py"),
 )
 
 

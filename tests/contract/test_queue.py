@@ -9,6 +9,7 @@ from shared.job import Line, Status, new_id
 from shared.store.local import LocalJobStore
 from shared.store.sql import Statement
 from shared.store.values import Asset, Beat, JobFilter, Sources
+from tests.contract.conftest import EVERY_ADAPTER
 from tests.contract.factory import (
     DONE,
     OTHER,
@@ -24,6 +25,13 @@ from tests.contract.factory import (
     running,
     status,
 )
+
+
+@pytest.fixture(params=EVERY_ADAPTER)
+def store(request, databases):
+    """A migrated, empty queue on each database, and on a server that wants TLS and a token."""
+    with databases.open(request.param) as store:
+        yield store
 
 
 def _age(store, days: int) -> None:

@@ -17,7 +17,7 @@ GUARDS = (
         "worker/ffmpeg.py",
         '"-protocol_whitelist", "file,pipe", "-format_whitelist", INPUT_FORMATS',
         '"-protocol_whitelist", "file,pipe"',
-        "tests/worker/test_hostile.py",
+        "tests/worker/test_hostile.py::test_a_script_that_points_elsewhere_is_refused_and_followed_by_nobody",
     ),
     Guard(
         9,
