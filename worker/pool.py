@@ -45,7 +45,7 @@ Line = dict[str, Any]
 
 def backoff_s(ends_in_a_row: int) -> float:
     """How long a program stays down: also after days of ends, whose power of two is more than a float can hold."""
-    return min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(ends_in_a_row - 1, 10))
+    return min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2.0 ** min(ends_in_a_row - 1, 10))
 
 
 class Instance:

@@ -8,6 +8,7 @@ themselves. Run as `python -m tests.chaos.nursery`: orders on stdin, news on std
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -132,6 +133,7 @@ def main() -> None:
     import worker.__main__  # noqa: PLC0415 - as above
     import worker.pipelines  # noqa: F401, PLC0415 - as above
 
+    gc.freeze()  # what stays is not looked through again in every child
     wake, waker = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(waker, False)

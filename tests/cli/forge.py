@@ -9,6 +9,7 @@ order on the socket comes with three descriptors, for the news of the command, i
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -91,6 +92,7 @@ def main(orders: socket.socket) -> None:
     """Fork for every order, until there are no more."""
     for name in ("cli.main", *LATER):
         importlib.import_module(name)
+    gc.freeze()  # what stays is not looked through again in every child
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits: the command itself tells how it ended
     while True:
         order, fds, _, _ = socket.recv_fds(orders, _LONGEST, 3)

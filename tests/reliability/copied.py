@@ -7,6 +7,7 @@ time, from the copy. `python copied.py` is that process: orders on stdin, exit c
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,9 +23,17 @@ ROOT = Path(__file__).parents[2]
 PARTS = ("cli", "functions", "shared", "worker", "tests", "pyproject.toml", "README.md", "docs")
 #: What takes longest to import. A name that is missing here, or not needed any more, costs time and nothing else.
 OTHERS = (
-    *("_pytest.assertion.rewrite", "_pytest.pytester", "boto3", "httpx2", "hypothesis.stateful", "imageio_ffmpeg"),
-    *("numpy", "prometheus_client", "pydantic_settings", "pytest_timeout", "sqlmodel", "starlette.testclient"),
-    *("structlog", "tenacity", "typer", "urllib3", "uuid_utils", "uvicorn"),
+    *("_hypothesis_pytestplugin", "_pytest.assertion.rewrite", "_pytest.pytester", "anyio.pytest_plugin", "boto3"),
+    *(
+        "encodings.idna",
+        "cryptography.hazmat.primitives.asymmetric.ed25519",
+        "cryptography.x509",
+        "httpx2",
+        "hypothesis.stateful",
+    ),
+    *("imageio_ffmpeg", "numpy", "prometheus_client", "pydantic_settings", "pytest_timeout", "sqlmodel"),
+    *("starlette.testclient", "structlog", "tarfile", "tenacity", "typer", "urllib3", "uuid_utils", "uvicorn"),
+    "xdist.looponfail",
 )
 
 
@@ -100,6 +109,7 @@ def main() -> None:
     for name in OTHERS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.freeze()  # what stays is not looked through again in every child
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
