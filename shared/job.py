@@ -199,9 +199,12 @@ class NewJob:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of the queue, read-only. Times are milliseconds UTC from the database's clock."""
+    """One row of the queue, read-only. Times are milliseconds UTC from the database's clock.
+
+    Without slots, so that `from_row` can fill it at once: setting sixty of them one by one takes longer than the rest.
+    """
 
     seq: int
     id: str
@@ -285,17 +288,19 @@ class Job:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Job:
         """Decode a row of the job table; columns that are JSON text become values."""
-        values = dict(zip(_COLUMNS, _values_of(row), strict=True))
-        names = row.keys()
-        values |= {name: row[name] for name in _OF_READS if name in names}
+        values: dict[str, Any] = dict(zip(_COLUMNS, _values_of(row), strict=True))
         values["status"] = Status(values["status"])
         values["own_work"] = bool(values["own_work"])
         values["params"] = json.loads(values["params"])
         values["tags"] = tuple(_list(values["tags"]))
-        values["result"] = None if values["result"] is None else json.loads(values["result"])
-        values["error"] = None if values["error"] is None else json.loads(values["error"])
+        values["result"] = _object(values["result"])
+        values["error"] = _object(values["error"])
         values["outputs"] = tuple(Output(**item) for item in _list(values["outputs"]))
-        return cls(**values)
+        for name in _OF_READS:
+            values[name] = row.get(name)
+        job = object.__new__(cls)
+        vars(job).update(values)
+        return job
 
 
 #: What only some reads tell.
@@ -307,3 +312,7 @@ _values_of = operator.itemgetter(*_COLUMNS)
 
 def _list(text: str) -> list[Any]:
     return [] if text == "[]" else json.loads(text)
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else {} if text == "{}" else json.loads(text)

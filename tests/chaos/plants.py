@@ -25,7 +25,7 @@ SECONDS, RUNS = 60.0, 3
 #: Of a test that stages a meeting.
 STAGED_S = 60.0
 SHARED, OWNERS, JANITOR = (f"shared/store/statements/{name}.py" for name in ("parts", "owners", "janitor"))
-MIGRATION = "shared/store/migrations/0001_queue.sql"
+MIGRATION, LISTS = (f"shared/store/migrations/{name}.sql" for name in ("0001_queue", "0008_lists"))
 LAUNCHER, PROCESS = "worker/launcher.py", "worker/process.py"
 
 
@@ -71,7 +71,7 @@ PLANTS = (
         ("doubled",),
         (
             (SHARED, "AND worker_id = :worker AND status = 'running'\"", 'AND worker_id = :worker"'),
-            (MIGRATION, "WHEN OLD.status <> NEW.status AND NEW.status IN (", "WHEN NEW.status IN ("),
+            (LISTS, "WHEN OLD.status <> NEW.status AND (NEW.status IN (", "WHEN (NEW.status IN ("),
         ),
         staged="tests/contract/test_repeats.py",
     ),

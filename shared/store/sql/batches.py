@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from shared.job import MAX_DEPTH, PHASES
 from shared.store.rows import Row
@@ -14,19 +14,19 @@ from shared.types import JOB_TYPES
 
 #: Named parameters of a statement.
 Bound = Mapping[str, str | int | float | None]
+_NONE: Bound = {}
 #: A number that no row has reached: from there on downwards is all of them.
 NEWEST = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One SQL statement with named parameters (text, integer, float or None).
 
     `only_if` is a query without parameters: where it finds nothing, the statement would change nothing, and is not run.
     """
 
     text: str
-    params: Bound = field(default_factory=dict)
+    params: Bound = _NONE
     only_if: str | None = None
 
 

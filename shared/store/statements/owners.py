@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.store.statements.parts import BACKOFF, CANCELLED, LEFT, NOW, OWNED, TERMINAL_LIST
+from shared.store.statements.parts import BACKOFF, CANCELLED, LEFT, NOW, OWNED
 
 #: Of the types that a worker runs, those that are neither paused nor at their limit.
 _OPEN_TYPES = """json_each(:types) AS k WHERE NOT EXISTS (
@@ -126,7 +126,7 @@ _END = f"""CASE
     WHEN :retry THEN 'dead_letter'
     ELSE 'failed'
   END"""
-_ENDED = f"({_END}) IN {TERMINAL_LIST}"
+_ENDED = f"({_END}) NOT IN ('retrying', 'waiting_children')"
 FINISH = f"""
 UPDATE job SET
   status = {_END},

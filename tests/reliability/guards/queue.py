@@ -94,9 +94,9 @@ GUARDS = (
     Guard(
         2,
         "the database refuses illegal moves",
-        MIGRATION,
-        "WHEN OLD.status <> NEW.status AND OLD.status || ' > '",
-        "WHEN false AND OLD.status || ' > '",
+        "shared/store/migrations/0008_lists.sql",
+        "WHEN OLD.status <> NEW.status AND NOT CASE OLD.status",
+        "WHEN false AND NOT CASE OLD.status",
         "tests/contract/test_moves.py",
     ),
     Guard(
