@@ -162,7 +162,7 @@ soak: setup
 
 # Requirement files carry hashes and no addresses, so that they install from any index.
 lock: setup
-	@for name in api cli dev; do \
+	@for name in api cli otel dev; do \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	    --no-emit-package spool --extra $$name -o requirements/$$name.txt pyproject.toml; \
 	done

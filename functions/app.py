@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -52,6 +55,7 @@ from functions.sessions import (
     SessionView,
 )
 from functions.steering import CancelledView, RetriedView, SteeringView
+from functions.threads import in_thread
 from functions.view import AssetView, HistoryView, JobListView, JobsView, JobView, OutputsView, UploadView
 from shared.errors import ConfigurationError
 from shared.secret import signing_secret
@@ -59,6 +63,7 @@ from shared.settings import Settings
 from shared.storage.local import LocalStorage
 from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import JobStore
+from shared.traces import spans_for
 
 # fmt: off
 OPERATIONS = (
@@ -148,7 +153,17 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
     keyring, secret = Keyring(store), signing_secret(settings)
     answers = Answers()
     access = Access(tokens=tokens, keyring=keyring, secret=secret)
+    # A function is frozen between two requests, and what sends traces with it.
+    spans = None if settings.lambda_function is not None else spans_for(settings, "spool-api")
+
+    @asynccontextmanager
+    async def living(_: Starlette) -> AsyncIterator[None]:
+        yield
+        if spans is not None:
+            await in_thread(spans.close)
+
     app = Starlette(
+        lifespan=living,
         routes=[*routes(OPERATIONS), *_files(storage, store), *pages.routes(storage.origin)],
         middleware=[
             Middleware(Stamp),
@@ -178,6 +193,7 @@ def create_app(settings: Settings, store: JobStore, storage: StorageAdapter) -> 
         limits=Limits(settings),
         metrics=Metrics(),
         streams=settings.lambda_function is None,
+        spans=spans,
     )
     return app
 

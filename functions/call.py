@@ -6,10 +6,11 @@ import hashlib
 import inspect
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import urljoin
 
 import anyio
@@ -36,6 +37,10 @@ from shared.storage.protocol import StorageAdapter
 from shared.store.protocol import JobStore
 from shared.store.values import Admission
 from shared.types.faults import field_errors
+
+if TYPE_CHECKING:
+    from shared.job import Job, NewJob
+    from shared.spans import Spans
 
 MAX_BODY_BYTES = 1_000_000
 #: Before the time of the whole request is over, so that the sentence can be one about the body.
@@ -64,6 +69,7 @@ class Context:
     limits: Limits
     metrics: Metrics
     streams: bool
+    spans: Spans | None
 
     def admission(self, caller: Caller, cost: Cost) -> Admission:
         """What a request takes along to the queue. Raises `RateLimited` for who was refused a moment ago."""
@@ -95,6 +101,12 @@ class Call(Generic[Q, B]):
     query: Q
     body: B
     digest: str
+    began_ns: int = field(default_factory=time.time_ns)
+
+    def traced(self, *jobs: Job | NewJob) -> None:
+        """Tell a collector, where there is one, that this request has made the first of these jobs and those below."""
+        if self.context.spans is not None:
+            self.context.spans.request(jobs, self.began_ns, self.request.headers)
 
     @property
     def caller(self) -> str:

@@ -36,7 +36,7 @@ from functions.view import (
     output_view,
 )
 from shared.errors import Conflict, NotFound
-from shared.job import Job, Output, Status
+from shared.job import Job, NewJob, Output, Status
 from shared.store.protocol import JobStore
 from shared.store.values import JobFilter
 
@@ -54,7 +54,7 @@ def create(call: Call[NoQuery, JobRequest]) -> Response:
     root = replace(root, idempotency_key=idempotency_key(call), request_hash=call.digest)
     job, new = call.store.create([root, *family])
     call.made(job.id)
-    return _created(job) if new else answer(job_view(job))
+    return _created(call, job, *family) if new else answer(job_view(job))
 
 
 async def show(call: Call[JobQuery, None]) -> Response:
@@ -118,7 +118,7 @@ def retry(call: Call[NoQuery, None]) -> Response:
     """Run a job that ended badly again, as a new one; the same key finds that one again."""
     job, new = call.store.retry(call.id, key=idempotency_key(call))
     call.made(job.id)
-    return _created(job) if new else answer(job_view(job))
+    return _created(call, job) if new else answer(job_view(job))
 
 
 def children(call: Call[NoQuery, None]) -> Response:
@@ -152,7 +152,8 @@ def output(call: Call[NoQuery, None]) -> Response:
     raise NotFound(f"Job {call.id} has no output {name}; GET /api/jobs/{call.id}/outputs lists them.")
 
 
-def _created(job: Job) -> Response:
+def _created(call: Call[Any, Any], job: Job, *family: NewJob) -> Response:
+    call.traced(job, *family)
     return answer(job_view(job), 201, {"Location": f"/api/jobs/{job.id}"})
 
 

@@ -137,6 +137,7 @@ def create(call: Call[NoQuery, SessionRequest]) -> Response:
     made, new = call.store.create_session(session, turn)
     if turn is not None and new:
         call.made(turn.id)
+        call.traced(turn)
     headers = {"Location": f"/api/sessions/{made.id}"}
     return answer(session_view(made), 201, headers) if new else answer(session_view(made))
 
@@ -168,6 +169,8 @@ def send(call: Call[NoQuery, MessageRequest]) -> Response:
     turn = _turn(call, session.id, program, call.body, "", key=idempotency_key(call))
     job, new = call.store.create([turn])
     call.made(job.id)
+    if new:
+        call.traced(job)
     return answer(job_view(job), 201, {"Location": f"/api/jobs/{job.id}"}) if new else answer(job_view(job))
 
 

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     log_format: Literal["json", "human", "auto"] = "auto"
     #: On Lambda: the SSM path under which `database-token`, `api-tokens` and `secret` are kept.
     secrets_path: str | None = Field(default=None, pattern=r"^(/[A-Za-z0-9_.-]+)+$")
+    #: Where traces are sent, under OpenTelemetry's own names; what else they set is read by its packages.
+    otlp_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+    )
     #: Set by AWS inside a Lambda function; None everywhere else.
     lambda_function: str | None = Field(default=None, validation_alias=AliasChoices("AWS_LAMBDA_FUNCTION_NAME"))
 

@@ -15,6 +15,7 @@ from shared.misspelt import warn_of_misspelt
 from shared.settings import load_settings
 from shared.storage import get_storage
 from shared.store import get_job_store
+from shared.traces import spans_for
 from worker.ffmpeg import find_engine
 from worker.heap import share_one_heap
 from worker.loop import Worker
@@ -50,6 +51,7 @@ def main() -> int:
             host=socket.gethostname(),
             version=importlib.metadata.version("spool"),
             new_token=new_id,
+            spans=spans_for(settings, "spool-worker"),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.drain())

@@ -71,6 +71,8 @@ class Attempt:
         self.renewed_at = claimed_at
         self.started_at = self._moved_at = self._looked_at = clock()
         self._moves, self._cpu_s = 0, 0.0
+        #: The stages that it went through: names, and moments on its clock.
+        self.stages: list[tuple[str, float, float]] = []
         self._work: Path | None = None
         self._disk_looked_at = self.started_at
         self.log = structlog.get_logger("spool.worker").bind(
@@ -93,8 +95,12 @@ class Attempt:
                 self.stop.check()
                 self.report.begin_stage(index)
                 began_at = self._clock()
-                stage.work(run, state)
-                duration_s = self._clock() - began_at
+                try:
+                    stage.work(run, state)
+                finally:
+                    ended_at = self._clock()
+                    self.stages.append((stage.name, began_at, ended_at))
+                duration_s = ended_at - began_at
                 self._measures.stage(self.job.type, stage.name, duration_s)
                 self.log.info("stage done", stage=stage.name, duration_s=round(duration_s, 3))
             result, outputs = self._pipeline.result(state)

@@ -30,10 +30,12 @@ from worker.measures import Measures
 from worker.pool import Pools
 from worker.process import clock as machine_clock
 from worker.stop import Reason
+from worker.tracing import Tracing
 from worker.webhooks import Courier
 
 if TYPE_CHECKING:
     from shared.settings import Settings
+    from shared.spans import Spans
     from shared.storage.protocol import StorageAdapter
     from shared.store.protocol import JobStore
     from worker.fetch import Network
@@ -69,6 +71,7 @@ class Worker:
         chance: random.Random | None = None,
         network: Network | None = None,
         pools: Pools | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._store, self._storage, self._engine, self._settings = store, storage, engine, settings
         self._job_types, self._clock, self._new_token = job_types, clock, new_token
@@ -83,6 +86,7 @@ class Worker:
         self._given_up = GivenUp(settings.lease_s, clock)
         self._folders = WorkFolders(settings.work_dir, worker_id)
         self.measures = Measures(store.usage, ffmpeg=engine.version, room=self._folders.root, pools=self._pools.states)
+        self._tracing = Tracing(spans, clock)
         # At least twice a heartbeat: after an outage janitors leave owners two of them to save their jobs.
         self._pause_s = min(2.0, settings.heartbeat_s / 2)
         self._lock = threading.Condition()
@@ -119,6 +123,7 @@ class Worker:
             heartbeat.close()
             self._errands.close()
             self._leave()
+            self._tracing.close()
         finally:
             self._folders.close()
         self._log.info("worker ended", drained=drained)
@@ -193,6 +198,7 @@ class Worker:
             if attempt.stop.reason is not Reason.LOST:
                 self.measures.lost()
             attempt.log.info("claim lost; nothing was written")
+            self._tracing.attempt(attempt, "lost")
             if outcome is not None and outcome.outputs:
                 attempt.drop_outputs(self._storage)
         except Unavailable as error:
@@ -267,6 +273,7 @@ class Worker:
             outcome = Outcome("failed", failure=Failure("internal", "permanent", sentence))
             finished, at_once = self._until_answered(finish)
         self.measures.ended(finished.job.status, outcome.failure)
+        self._tracing.attempt(attempt, outcome.word, outcome.failure, finished.job)
         if finished.job.webhook_url is not None or finished.job.parent_id is not None:
             self.courier.nudge()
         attempt.log.info(
@@ -284,6 +291,7 @@ class Worker:
         _, lines = attempt.report.last()
         self._until_answered(lambda: self._store.release(attempt.claim, lines=lines))
         attempt.log.info("released", reason=attempt.stop.reason, stage=attempt.report.stage)
+        self._tracing.attempt(attempt, "released")
 
     def _until_answered(self, ask: Callable[[], Answer], *, at_most_s: float = math.inf) -> tuple[Answer, bool]:
         """Repeat until the queue answers: what is asked here is fenced and safe to repeat, so late is not too late.

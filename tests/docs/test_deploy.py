@@ -11,7 +11,9 @@ from pydantic.fields import FieldInfo
 from shared.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
-ROW = re.compile(r"^\| `((?:SPOOL|AWS)_\w+)` \| (?:`(\S+)`)? ?\| (yes)? ?\| ([AWC](?: [AWC])*) \| .+ \|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| `((?:SPOOL|AWS|OTEL)_\w+)` \| (?:`(\S+)`)? ?\| (yes)? ?\| ([AWC](?: [AWC])*) \| .+ \|$", re.MULTILINE
+)
 
 
 def name_of(name: str, field: FieldInfo) -> str:
