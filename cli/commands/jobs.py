@@ -69,13 +69,14 @@ def jobs_(
     status: Annotated[str | None, typer.Option(help="Only these: pending, running, completed, failed, …")] = None,
     job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only jobs with this in their name, title or id.")] = None,
     error: Annotated[str | None, typer.Option(metavar="CODE", help="Only jobs that failed with this.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
     as_json: JsonFlag = False,
 ) -> None:
     """List jobs, newest first."""
     console = console_for(as_json)
-    query = {"status": status, "type": job_type, "tag": tag, "error": error, "limit": limit}
+    query = {"status": status, "type": job_type, "tag": tag, "text": text, "error": error, "limit": limit}
     page = client_for(console).jobs(**{name: value for name, value in query.items() if value is not None})
     if as_json:
         show.print_json(page)

@@ -25,6 +25,8 @@ def test_a_submitted_file_is_a_pending_job_that_is_listed_and_shown(idle_spool: 
     assert [job["id"] for job in page["items"]] == [job_id]
     assert page["items"][0]["status"] == "pending"
     assert job_id in idle_spool("jobs", "--status", "pending", "--type", "ingest").out
+    assert [one["id"] for one in idle_spool("jobs", "--text", job_id, "--json").json()["items"]] == [job_id]
+    assert idle_spool("jobs", "--text", "no such name", "--json").json()["items"] == []
     shown = idle_spool("show", job_id).out
     assert "pending" in shown
     assert "listed" in shown
