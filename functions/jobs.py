@@ -61,11 +61,12 @@ async def show(call: Call[JobQuery, None]) -> Response:
     """A job; `wait` holds the answer until it differs from what the client knows."""
     job = await in_thread(partial(_job, call.store, call.id))
     body, etag = _tagged(job)
-    known = call.request.headers.get("if-none-match") or etag
+    asked = call.request.headers.get("if-none-match", "")
+    known = asked or etag
     if call.query.wait and call.context.streams and etag in known and not job.terminal:
         body, etag = await _changed(call, known)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if etag in call.request.headers.get("if-none-match", ""):
+    if etag in asked or asked.strip() == "*":
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
 

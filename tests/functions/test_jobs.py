@@ -151,6 +151,7 @@ def test_an_unchanged_job_costs_no_body(api):
     changed = api.http.get(url, headers={"If-None-Match": etag})
     assert (changed.status_code, changed.json()["priority"]) == (200, 3)
     assert changed.headers["etag"] != etag
+    assert api.http.get(url, headers={"If-None-Match": "*"}).status_code == 304
 
 
 def test_a_waiting_request_is_answered_when_the_job_changes(api):
