@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from cli.client import USAGE, CommandError
+from cli.errors import USAGE, CommandError
 from cli.live import size_text
 from shared.errors import Conflict, Invalid
 from shared.settings import Settings

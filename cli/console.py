@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from cli import jobs as show
-from cli.client import Client, JobView
+from cli.client import Client
+from cli.views import JobView
 from shared.settings import load_settings
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

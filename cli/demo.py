@@ -11,14 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.client import DONE, JOB_FAILED, Client, CommandError, JobView, exit_code_of, is_terminal
+from cli.client import Client
 from cli.console import own_command
 from cli.dev import Parts
 from cli.drafts import Draft, Order, drafts
+from cli.errors import DONE, JOB_FAILED, CommandError
 from cli.live import follow, size_text, summary, took_s, view_for
 from cli.samples import fetch_samples
 from cli.saving import Saved, save
 from cli.submit import create
+from cli.views import JobView, exit_code_of, is_terminal
 from shared.settings import Settings, load_settings
 from shared.store import get_job_store, reset_job_store
 

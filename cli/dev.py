@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
-from cli.client import USAGE, Client, CommandError, Refused, Unreachable
+from cli.client import Client
 from cli.console import own_command
+from cli.errors import USAGE, CommandError, Refused, Unreachable
 from cli.steering import as_told, steering_line
 from shared.health import WORKER_SILENT_S
 from shared.settings import Settings, environment_with

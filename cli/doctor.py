@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cli.client import Client, CommandError
+from cli.client import Client
+from cli.errors import CommandError
 from shared.errors import SpoolError
 from shared.health import ROOM_BYTES, Finding, deployment
 from shared.misspelt import misspelt

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cli.client import USAGE, CommandError
+from cli.errors import USAGE, CommandError
 from cli.params import parameters, put
 from cli.program_files import Schema, local_files, with_files
 from cli.sources import Source, check_file, is_local, sources

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.client import Client, CommandError, EventView, JobView, Unreachable, ended_badly, is_terminal
+from cli.client import Client
+from cli.errors import CommandError, Unreachable
 from cli.live import PATIENCE_S, duration_text, size_text, stage_text, summary, took_s
 from cli.steering import steering_line
+from cli.views import EventView, JobView, ended_badly, is_terminal
 
 if TYPE_CHECKING:
     from shared.presets import Preset

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from cli.client import USAGE, CommandError
+from cli.errors import USAGE, CommandError
 from shared.keys import NAME, SCOPES, ApiKey, Scope, new_key
 from shared.settings import Settings
 from shared.store import get_job_store

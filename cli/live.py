@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from cli.client import Client, JobView, Unreachable, ended_badly, is_terminal
+from cli.client import Client
+from cli.errors import Unreachable
+from cli.views import JobView, ended_badly, is_terminal
 from shared.job import PHASES
 
 #: How long one request for a single job may wait on the server for a change.

@@ -18,8 +18,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cli.client import Client, JobView, is_terminal
+from cli.client import Client
 from cli.sending import upload
+from cli.views import JobView, is_terminal
 
 #: Clients that ask at the same time.
 AT_ONCE = 4

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from cli.client import DONE, INTERRUPTED, JOB_FAILED, USAGE, CommandError
 from cli.commands import jobs, keys, machine, parts, schedules, steer
+from cli.errors import DONE, INTERRUPTED, JOB_FAILED, USAGE, CommandError
 from shared.errors import ConfigurationError, NotFound, SpoolError, Unavailable
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cli.client import USAGE, CommandError
+from cli.errors import USAGE, CommandError
 
 
 def parameters(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.client import USAGE, CommandError
+from cli.errors import USAGE, CommandError
 from cli.sources import Source, is_local
 
 Schema = Mapping[str, Any]

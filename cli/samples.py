@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.client import CommandError
+from cli.errors import CommandError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cli.client import Client, JobView, OutputView, ended_badly
+from cli.client import Client
 from cli.live import View
+from cli.views import JobView, OutputView, ended_badly
 
 _EXTENSIONS = {
     "audio/mpeg": ".mp3",

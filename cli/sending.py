@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 
-from cli.client import Broken, Client, Moved, UploadPart, WrittenTwice
+from cli.client import Client, Moved
+from cli.errors import Broken, WrittenTwice
+from cli.views import UploadPart
 
 _AT_ONCE = 4
 #: Each round sends what is missing, at fresh addresses, so that nothing arrives twice and no address is too old.

@@ -6,9 +6,9 @@ import socket
 
 import uvicorn
 
-from cli.client import USAGE, CommandError
 from cli.connections import HEAD_LIMIT_BYTES, Patient
 from cli.dev import listener
+from cli.errors import USAGE, CommandError
 from functions.app import create_app
 from shared import crash
 from shared.log import configure_log

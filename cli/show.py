@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.client import DONE, JOB_FAILED, USAGE, CommandError, JobView, exit_code_of
 from cli.console import own_command
 from cli.demo import EXACT_LU, list_files, miss_lu, perform
 from cli.drafts import Order
+from cli.errors import DONE, JOB_FAILED, USAGE, CommandError
 from cli.live import duration_text, size_text, took_text
 from cli.samples import Sample, fetch_all
 from cli.saving import Saved
+from cli.views import JobView, exit_code_of
 from shared.settings import Settings
 
 SHOW = Path(__file__).parents[1] / "examples/show"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from cli.client import USAGE, CommandError
+from cli.errors import USAGE, CommandError
 from shared.references import is_reference
 from shared.types import is_url
 

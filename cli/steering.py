@@ -7,7 +7,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cli.client import USAGE, Client, CommandError, JobView
+from cli.client import Client
+from cli.errors import USAGE, CommandError
+from cli.views import JobView
 
 if TYPE_CHECKING:
     from shared.store.values import Steering

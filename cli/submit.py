@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from cli.client import INTERRUPTED, Client, CommandError, JobView
+from cli.client import Client
 from cli.drafts import Draft, Order, drafts
+from cli.errors import INTERRUPTED, CommandError
 from cli.live import View, follow, summary
 from cli.params import put
 from cli.saving import save
 from cli.sending import upload
+from cli.views import JobView
 
 
 def run_submit(

@@ -17,11 +17,13 @@ import pyebur128
 import urllib3
 from rich.console import Console
 
-from cli.client import Client, CommandError, JobView
+from cli.client import Client
 from cli.drafts import Order
+from cli.errors import CommandError
 from cli.live import view_for
 from cli.samples import SPEECH, fetch
 from cli.submit import run_submit
+from cli.views import JobView
 
 PRESET, TARGET_LUFS, TOLERANCE_LU = "podcast", -16.0, 0.5
 

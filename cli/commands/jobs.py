@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from cli import jobs as show
-from cli.client import DONE, JOB_FAILED, exit_code_of
 from cli.console import JobId, JobIds, JsonFlag, OutDir, Tags, answer, client_for, console_for, say
+from cli.errors import DONE, JOB_FAILED
 from cli.live import view_for
+from cli.views import exit_code_of
 
 commands = typer.Typer()
 

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from cli import jobs as show
-from cli.client import DONE, JOB_FAILED, USAGE, CommandError
 from cli.console import JsonFlag, console_for, say
+from cli.errors import DONE, JOB_FAILED, USAGE, CommandError
 from shared.settings import load_settings
 
 commands = typer.Typer()

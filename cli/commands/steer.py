@@ -10,9 +10,10 @@ import typer
 
 from cli import jobs as show
 from cli import steering
-from cli.client import Client, exit_code_of
+from cli.client import Client
 from cli.console import JobIds, JsonFlag, TypeName, answer, client_for, console_for, tell
 from cli.live import view_for
+from cli.views import exit_code_of
 
 SomeIds = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of jobs, as `spool jobs` prints them.")

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from cli.client import CommandError
+from cli.errors import CommandError
 from cli.samples import SPEECH, VIDEO, fetch, fetch_samples
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.client import Broken, Client, CommandError
+from cli.client import Client
+from cli.errors import Broken, CommandError
 from cli.sending import upload
 from tests.real.proxy import Proxy
 

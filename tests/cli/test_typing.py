@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.client import USAGE, CommandError
 from cli.console import own_command
 from cli.drafts import Order, drafts
+from cli.errors import USAGE, CommandError
 from cli.params import parameters
 from cli.saving import file_name
 from cli.sources import sources

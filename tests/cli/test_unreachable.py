@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cli.client import Client, CommandError, Refused, Unreachable
+from cli.client import Client
+from cli.errors import CommandError, Refused, Unreachable
 from tests.cli.conftest import Spool, environment
 
 Answer = tuple[int, dict[str, str], bytes]
