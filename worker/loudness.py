@@ -201,6 +201,8 @@ def measure(
         ended = child.wait()
     if ended.returncode:
         raise explain(ended, what=what)
+    if on_time:  # and of the end, which seldom is a whole number of steps
+        on_time(meter.samples / mix.sample_rate)
     steps = meter.samples // (mix.sample_rate // 10)
     momentary, short_term = (_printed(folder / file)[:steps] for file in files)
     return Measured(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import queue
 import struct
 import subprocess
 import sys
+import threading
 import time
 import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +50,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Dev:
-    """A running `spool dev` and what it has said so far."""
+    """A running `spool dev` and what it has said so far. Somebody must always listen: a full pipe stops who writes."""
 
     folder: Path
     process: subprocess.Popen[str]
@@ -56,13 +58,24 @@ class Dev:
     said: list[str] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
 
-    def line(self, part: str) -> str:
-        """Read on until it says a line with `part` in it."""
+    def __post_init__(self) -> None:
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line.rstrip())
+        with self.process.stdout:
+            for line in self.process.stdout:
+                self.said.append(line.rstrip())
+                self._lines.put(line.rstrip())
+        self._lines.put(None)
+
+    def line(self, part: str) -> str:
+        """Wait until it says a line with `part` in it."""
+        while (line := self._lines.get(timeout=DEADLINE_S)) is not None:
             if part in line:
-                return line.rstrip()
+                return line
         pytest.fail(f"it ended without saying {part!r}:\n" + "\n".join(self.said))
 
     def family(self) -> set[int]:
@@ -77,10 +90,8 @@ class Dev:
         return self.rest()
 
     def rest(self) -> int:
-        """Read what it still says, to its end; returns the exit code."""
-        assert self.process.stdout is not None
-        self.said += self.process.stdout.read().splitlines()
-        self.process.stdout.close()
+        """Hear what it still says, to its end; returns the exit code."""
+        self._listener.join(DEADLINE_S)
         return self.process.wait(DEADLINE_S)
 
 

@@ -37,8 +37,7 @@ def start(tmp_path: Path) -> Iterator[StartDev]:
         for pid in alive(dev.seen):
             os.kill(pid, signal.SIGKILL)
         dev.process.wait()
-        assert dev.process.stdout is not None
-        dev.process.stdout.close()
+        dev.rest()
 
 
 def test_ctrl_c_ends_every_part(start: StartDev):

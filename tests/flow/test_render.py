@@ -298,7 +298,7 @@ def test_the_stage_tells_what_was_really_decoded_and_mixed(rendered, tmp_path, n
     other = signals.write(tmp_path / "other.wav", signals.podcast(3))
     rendered.mixed(path, {"source": other, "offset_s": 12})
     steps = [(done, total) for done, total in notes.steps if total == pytest.approx(9 + 3 + 15)]
-    assert len(steps) >= 27
+    assert len(steps) >= 27 / 2  # sound is taken two seconds at a time
     assert steps[-1][0] == pytest.approx(27)
     assert [done for done, _ in steps if done > 12] == sorted(done for done, _ in steps if done > 12)
 
