@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shared.crash import around
 from shared.errors import JobFailure
-from worker import mp3, opus
+from worker import excerpts, mp3, opus
 from worker.encoders import Encoding
 from worker.failures import CORRUPT, SOURCE
 from worker.ffmpeg import encoded_samples, graph_args, input_args, shown, transcode
@@ -155,6 +155,7 @@ class Master:
                 self._limit(item)
             limited = f", limited by up to {item.solved.deepest_db:.1f} dB" if item.solved else ""
             self.run.report.log("info", f"{item.made.name}: gain {item.gain_db:+.2f} dB{limited}")
+            self._foretell(item)
         if self.ahead is not None and self.deliveries[0].solved is not None:
             self.ahead.drop()
             self.ahead = None
@@ -198,6 +199,26 @@ class Master:
                 f"crushed; the files are as loud as a limiter makes them that takes {MOST_LOSS_LU:g} LU away, about "
                 f"{item.solved.integrated_lufs:.1f} LUFS."
             )
+
+    def _foretell(self, item: Delivery) -> None:
+        """Hear in excerpts what AAC takes away of this recording; where they do not tell, the table's number stays.
+
+        A sound that is made on the way has no file in which they could be sought.
+        """
+        sought = self.source.making is None and item.before.seconds >= excerpts.WORTH_FROM_S
+        if item.made.format.encoder != "aac" or not sought:
+            return
+        name = item.made.name
+        # The limiter does not work on them. What is over full scale the encoder would treat otherwise.
+        gain_db = min(item.gain_db, self.ceiling_dbtp - item.before.true_peak_dbtp)
+        try:
+            loss = excerpts.loss_db(self.run, self.source, item.made, item.mix, item.before, gain_db=gain_db)
+        except JobFailure as failure:
+            self.run.report.log("warn", f"{name}: no excerpt could be heard before it is made: {failure}")
+            return
+        if loss is not None:
+            item.trim_db = loss
+            self.run.report.log("info", f"{name}: the encoder will take {loss:.3f} dB away")
 
     def _proven(self, item: Delivery, *, final: bool) -> bool:
         """Whether the finished file is what was promised; moves it to its place when it is."""

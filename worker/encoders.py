@@ -1,6 +1,7 @@
 """What encoders do to loudness, and which rates and bit rates they take.
 
-LAME scales its input down at low constant bit rates; nobody else here changes loudness by more than a few hundredths.
+LAME scales its input down at low constant bit rates. What AAC does depends on the sound: worker/excerpts.py hears it.
+Nobody else here changes loudness by more than a few hundredths.
 The table is published by no one, so `derive` measures it again on the engine at hand and a test compares.
 """
 
@@ -26,7 +27,7 @@ LAME_LOSS_DB: dict[int, float] = {
     256: 0.0,
     320: 0.0,
 }
-#: And the others, whatever the bit rate.
+#: And the others, whatever the bit rate: AAC where no excerpts of the recording were heard.
 LOSS_DB: dict[str, float] = {"libopus": 0.0, "aac": 0.02, "flac": 0.0}
 #: How an encoder saves time on detail. The others take little of it as they are.
 HASTY: dict[str, tuple[str, ...]] = {"libmp3lame": ("-compression_level", "7"), "aac": ("-aac_coder", "fast")}

@@ -20,7 +20,7 @@ from tests.flow.conftest import Done
 from tests.media import judges, signals
 from tests.media.fixtures import Notes
 from tests.media.recordings import Recordings
-from worker import delivery, encoders, examine, mp3
+from worker import delivery, encoders, examine, excerpts, mp3
 from worker.pipelines import ingest
 from worker.probe import probe
 from worker.run import Run
@@ -36,6 +36,7 @@ EVERY_SOUND: tuple[dict[str, Any], ...] = (
     {"format": "flac"},
 )
 MP3 = ({"format": "mp3", "bitrate_kbps": 128},)
+M4A = ({"format": "m4a", "bitrate_kbps": 128},)
 
 
 @pytest.fixture
@@ -306,6 +307,29 @@ def test_an_encoder_that_does_something_else_is_corrected(monkeypatch, mastered,
     monkeypatch.setattr(encoders, "LAME_LOSS_DB", dict.fromkeys(encoders.LAME_LOSS_DB, 0.0))
     made = mastered(signals.write(tmp_path / "talk.wav", signals.podcast(4)), outputs=(*MP3, {"format": "flac"}))
     assert len(made.result["engine"]["argv"]) == 2
+    heard(made, run)
+
+
+def _aac_encodes(made: Done) -> int:
+    """How often the finished file was begun."""
+    return sum("aac" in argv and argv[-1].endswith(".part") for argv in made.programs)
+
+
+def test_an_aac_file_of_speech_is_encoded_once(mastered, run, tmp_path, monkeypatch):
+    """What its encoder takes away of this very recording is heard in excerpts, not looked up: that would miss."""
+    monkeypatch.setattr(excerpts, "WORTH_FROM_S", 16.0)
+    made = mastered(signals.write(tmp_path / "talk.wav", signals.podcast(16)), preset="ebu-r128", outputs=M4A)
+    assert _aac_encodes(made) == 1
+    heard(made, run)
+
+
+def test_excerpts_that_cannot_be_heard_cost_an_encode_and_no_exactness(mastered, run, notes, tmp_path, monkeypatch):
+    """The file is made with the table's number, misses as its measurement says, and is made again."""
+    monkeypatch.setattr(excerpts, "WORTH_FROM_S", 8.0)
+    monkeypatch.setattr(excerpts, "input_args", lambda path, **_: ["-i", f"{path}-that-is-gone"])
+    made = mastered(signals.write(tmp_path / "talk.wav", signals.podcast(8)), preset="ebu-r128", outputs=M4A)
+    assert any("no excerpt could be heard" in line[1] for line in notes.lines)
+    assert _aac_encodes(made) == 2
     heard(made, run)
 
 
