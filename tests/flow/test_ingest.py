@@ -333,6 +333,21 @@ def test_excerpts_that_cannot_be_heard_cost_an_encode_and_no_exactness(mastered,
     heard(made, run)
 
 
+def test_a_stop_while_excerpts_are_heard_ends_the_attempt(mastered, run, notes, tmp_path, monkeypatch):
+    """It is no failure of theirs that the file could be made without: the encoder is not begun."""
+    real = excerpts.measure
+
+    def stopping(run, *rest, **more):
+        run.stop.request(Reason.CANCEL)
+        return real(run, *rest, **more)
+
+    monkeypatch.setattr(excerpts, "measure", stopping)
+    monkeypatch.setattr(excerpts, "WORTH_FROM_S", 8.0)
+    with pytest.raises(Stopped):
+        mastered(signals.write(tmp_path / "talk.wav", signals.podcast(8)), preset="ebu-r128", outputs=M4A)
+    assert _encoders(notes) == 1  # the one of the excerpts
+
+
 @pytest.mark.parametrize("seconds", [4, 40])
 def test_a_file_that_came_out_short_is_never_delivered(monkeypatch, mastered, tmp_path, seconds):
     """Exit code 0 proves nothing: what was cut off is seen, whether it is checked while it is made or afterwards."""
