@@ -57,6 +57,7 @@ PRIVATE = {
     "shared/store/backup.py: back_up: os.link": "a command of its own, which neither side runs",
     "shared/store/backup.py: back_up: part.unlink": "a command of its own, which neither side runs",
     "worker/delivery.py: _in_parts: path.unlink": "in the attempt's folder, which goes as a whole",
+    "worker/excerpts.py: loss_db: coded.unlink": "in the attempt's folder, which goes as a whole",
     "worker/folders.py: fault: trial.unlink": "in the worker's folder, which goes as a whole",
     "worker/fetch.py: _save: part.replace": "in the attempt's folder, which goes as a whole",
     "worker/fetch.py: _save: part.unlink": "in the attempt's folder, which goes as a whole",

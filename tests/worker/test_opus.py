@@ -7,8 +7,10 @@ import pytest
 
 from shared.types import OutputSpec
 from tests.media import judges, signals
-from worker.delivery import GUARD_DB, LINEAR_LU, Delivery, Master, Source, heard
+from worker.deliverable import Delivery, Source
+from worker.delivery import GUARD_DB, LINEAR_LU, Master
 from worker.encoders import encoding
+from worker.growing import heard
 from worker.meter import Mix
 from worker.opus import raise_gain
 
