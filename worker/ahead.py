@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.delivery import feed, heard
 from worker.encoders import Encoding
 from worker.ffmpeg import input_args, shown, transcode
+from worker.growing import feed, heard
 from worker.loudness import Measured
 from worker.meter import Mix
 

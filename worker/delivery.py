@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,12 +18,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from shared.crash import around
 from shared.errors import JobFailure
 from worker import excerpts, mp3, opus
-from worker.encoders import Encoding
+from worker.command import command
+from worker.deliverable import LOSSLESS_ROOM_DB, LOSSY_ROOM_DB, Delivery, Limited, Source
 from worker.failures import CORRUPT, SOURCE
-from worker.ffmpeg import encoded_samples, graph_args, input_args, shown, transcode
-from worker.limiter import MOST_LOSS_LU, Holds, Solved, envelope, held, solve
-from worker.loudness import Measured, measure, raised
-from worker.meter import Mix
+from worker.ffmpeg import encoded_samples, shown, transcode
+from worker.growing import envelopes, feed, growth, heard
+from worker.limiter import MOST_LOSS_LU, held, solve
+from worker.loudness import Measured, raised
 
 if TYPE_CHECKING:
     from worker.ahead import Ahead
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 #: How far a finished file may be from its target, by our own meter; others read up to 0.01 LU differently.
 LINEAR_LU, LIMITED_LU = 0.04, 0.07
-#: How far below the ceiling to aim: two meters read a click half a dB apart, and among the thousands of peaks that a
-#: limiter levels in ten minutes, an MP3 of 128 kbit/s raises one by 0.7 dB. To be too low costs nothing audible, to
-#: be too high costs a second encode.
-LOSSLESS_ROOM_DB, LOSSY_ROOM_DB = 0.5, 0.9
 #: By how much all of a file comes further down when a moment of it came out too high; that moment does all it must.
 MOST_ROOM_DB = 0.5
 #: What a finished file must stay under its ceiling by our own meter, so that it does by others.
@@ -50,79 +46,8 @@ _WATCH_FROM_S = 30.0
 _MOST_WATCHED = 4
 #: More parts than this would wait for the disk and for each other.
 _MOST_PARTS = 4
-#: One limiter: what it works on and how.
-_Limited = tuple[Mix, Solved]
 #: Samples by which a resampled sound may be longer or shorter.
 _RESAMPLED = 64
-_DEMUXERS = {"mp3": "mp3", "opus": "ogg", "flac": "flac"}
-
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """A sound that is made while it is encoded: `graph` reads the tracks of `paths` and ends in `[edited]`."""
-
-    paths: tuple[Path, ...]
-    graph: str
-    #: The uploads of which it was believed what their ledgers say.
-    believed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The file that is mastered; `stream` and `picture` are ffmpeg's names of its tracks, such as `0:1`.
-
-    `exact_rate` is its sample rate when ffmpeg can begin to read it at any sample. With `making` it is no file yet.
-    """
-
-    path: Path
-    stream: str
-    picture: str | None = None
-    picture_codec: tuple[str, ...] = ("-c:v", "copy")
-    exact_rate: int | None = None
-    making: Making | None = None
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One file on its way: how it is made, how loud, and what was measured in it."""
-
-    made: Encoding
-    mix: Mix
-    before: Measured
-    path: Path
-    #: None leaves the loudness as it is.
-    target_lufs: float | None
-    gain_db: float = 0.0
-    #: Added to make up for what the encoder takes away.
-    trim_db: float = 0.0
-    room_db: float = LOSSLESS_ROOM_DB
-    #: Where the encoder was seen to raise a peak over the ceiling.
-    holds: Holds | None = None
-    solved: Solved | None = None
-    after: Measured | None = None
-    #: Output arguments for what it carries beside the sound, out of the master's `inputs`: pictures, and all its words.
-    attached: tuple[str, ...] = ()
-
-    @property
-    def part(self) -> Path:
-        """Where it lies until it is proven."""
-        return self.path.with_name(self.path.name + ".part")
-
-    @property
-    def goal_lufs(self) -> float | None:
-        """The loudness it must have: the target, or as near to it as the limiter may come; None for any."""
-        return self.solved.integrated_lufs if self.solved and not self.solved.landed else self.target_lufs
-
-    def facts(self) -> dict[str, Any]:
-        """What was measured in the finished file, and how it was made."""
-        assert self.after is not None
-        facts = self.after.facts() | {"gain_db": round(self.gain_db, 3), "limited": self.solved is not None}
-        if self.solved is not None:
-            facts |= {
-                "deepest_reduction_db": round(self.solved.deepest_db, 2),
-                "limited_share": round(self.solved.limited_share, 4),
-            }
-        return facts | ({"bitrate_kbps": self.made.kbps} if self.made.kbps else {})
 
 
 @dataclass(slots=True)
@@ -336,7 +261,7 @@ class Master:
     def _whole(self, items: Sequence[Delivery], on_time: Callable[[float], None]) -> None:
         """Make these files with one ffmpeg."""
         longest = max(item.before.seconds for item in items)
-        with _envelopes({(item.mix, item.solved): item.before for item in items if item.solved}) as fds:
+        with envelopes({(item.mix, item.solved): item.before for item in items if item.solved}) as fds:
             ended = self._transcode(self._command(items, fds), longest, on_time, fds)
         self._counted(ended, [item.before.samples for item in items], items)
 
@@ -357,10 +282,10 @@ class Master:
 
             try:
                 _stay_on_core(number, len(spans))
-                with _envelopes({(item.mix, item.solved): item.before} if item.solved else {}, begin) as fds:
+                with envelopes({(item.mix, item.solved): item.before} if item.solved else {}, begin) as fds:
                     samples = (end or item.before.samples) - begin
-                    command = self._command([item], fds, spans[number], paths[number])
-                    ended_well = self._transcode(command, samples / item.mix.sample_rate, progress, fds)
+                    args = self._command([item], fds, spans[number], paths[number])
+                    ended_well = self._transcode(args, samples / item.mix.sample_rate, progress, fds)
                 self._counted(ended_well, [samples], [item])
             finally:
                 ended[number].set()
@@ -369,7 +294,7 @@ class Master:
             making = [pool.submit(make, number) for number in range(len(spans))]
             joined = mp3.Joined(
                 [
-                    mp3.Part(_growth(self.run, path, over), begin // mp3.SAMPLES)
+                    mp3.Part(growth(self.run, path, over), begin // mp3.SAMPLES)
                     for path, over, (begin, _) in zip(paths, ended, spans, strict=True)
                 ]
             )
@@ -392,7 +317,7 @@ class Master:
         args: list[str],
         expected_s: float,
         on_time: Callable[[float], None],
-        fds: Mapping[_Limited, int],
+        fds: Mapping[Limited, int],
     ) -> Ended:
         self.commands.append(shown([str(self.run.engine.ffmpeg), *args], self.run.work))
         return transcode(self.run, args, expected_s=expected_s, on_time=on_time, pass_fds=list(fds.values()))
@@ -410,110 +335,18 @@ class Master:
                     f"{wanted / item.mix.sample_rate:.3f} s",
                 )
 
-    def _check(self, item: Delivery, growing: Callable[[BinaryIO], None] | None, *, profiled: bool = False) -> Measured:
-        return heard(self.run, item.made, item.part, growing, profiled=profiled)
-
     def _command(
         self,
         items: Sequence[Delivery],
-        fds: Mapping[_Limited, int],
+        fds: Mapping[Limited, int],
         span: tuple[int, int | None] = (0, None),
         path: Path | None = None,
     ) -> list[str]:
-        """ffmpeg's arguments: each mix is made once, limited once, and given to every file with that file's gain.
+        words = {"beside": self.inputs, "metadata": self.metadata}
+        return command(self.run.engine, self.source, items, fds, **words, span=span, path=path)
 
-        `span` is the part of the source in samples, and `path` where that part of a lone file goes.
-        """
-        inputs, cut = self._input(*span)
-        inputs += self.inputs
-        graph, outputs = list[str](), list[str]()
-        groups: dict[tuple[Mix, Solved | None], list[int]] = {}
-        for number, item in enumerate(items):
-            groups.setdefault((item.mix, item.solved), []).append(number)
-        streams = [self.source.stream] * len(groups)
-        if self.source.making is not None:
-            streams = [f"g{place}" for place in range(len(groups))]
-            graph += [
-                self.source.making.graph,
-                f"[edited]asplit={len(groups)}{''.join(f'[{name}]' for name in streams)}",
-            ]
-        for place, ((mix, solved), numbers) in enumerate(groups.items()):
-            mixed = f"[{streams[place]}]{','.join([*cut, mix.filters or 'anull'])}"
-            if solved is not None:
-                index = inputs.count("-i")
-                pipe = f"pipe:{fds[mix, solved]}"
-                inputs += [
-                    "-protocol_whitelist",
-                    "pipe",
-                    "-f",
-                    "f32le",
-                    "-ar",
-                    str(mix.sample_rate),
-                    "-ac",
-                    "1",
-                    "-i",
-                    pipe,
-                ]
-                floats = f"aformat=sample_fmts=fltp:channel_layouts={mix.layout}"
-                graph.append(f"{mixed},{floats}[m{place}]")
-                graph.append(
-                    f"[{index}:a]pan={mix.layout}|c0=c0{'|c1=c0' if mix.channels == 2 else ''},{floats}[e{place}]"
-                )
-                mixed = f"[m{place}][e{place}]amultiply"
-            graph.append(f"{mixed},asplit={len(numbers)}" + "".join(f"[s{number}]" for number in numbers))
-        for number, item in enumerate(items):
-            seen = item.made.kind == "mp4" and self.source.picture is not None
-            # Beside a picture the sound keeps its time; alone it begins at 0, whatever the source's clock says.
-            clock = "" if seen else ",asetpts=N/SR/TB"
-            graph.append(f"[s{number}]volume={item.gain_db + item.trim_db:.4f}dB:precision=float{clock}[o{number}]")
-            outputs += ["-map", f"[o{number}]"]
-            if seen:
-                outputs += ["-map", str(self.source.picture), *self.source.picture_codec]
-            outputs += [*item.made.codec_args(), *item.made.muxer_args(worded=bool(item.attached))]
-            outputs += [*self.metadata, *item.attached]
-            outputs.append(str(path or item.part))
-        kept = (path or items[0].part).with_suffix(".graph")
-        return [*inputs, *graph_args(self.run.engine, ";".join(graph), kept), *outputs]
-
-    def _input(self, begin: int, end: int | None) -> tuple[list[str], list[str]]:
-        """The input arguments and filters that give the sound's samples from `begin` to `end`."""
-        if self.source.making is not None:
-            inputs = [arg for path in self.source.making.paths for arg in input_args(path)]
-            until = "" if end is None else f":end_sample={end}"
-            whole = begin == 0 and end is None
-            return inputs, [] if whole else [f"atrim=start_sample={begin}{until}", "asetpts=N/SR/TB"]
-        if begin == 0 and end is None:
-            return input_args(self.source.path), []
-        rate = self.source.exact_rate
-        assert rate is not None
-        # Tenths of a second are whole samples and whole microseconds: there it seeks, and the rest it counts.
-        tenths = 10 * begin // rate
-        skipped = begin - tenths * rate // 10
-        length = None if end is None else end - begin
-        duration_s = None if length is None else length / rate + 1.0
-        until = "" if length is None else f":end_sample={skipped + length}"
-        return (
-            input_args(self.source.path, start_s=tenths / 10 if tenths else None, duration_s=duration_s),
-            [f"atrim=start_sample={skipped}{until}", "asetpts=N/SR/TB"],
-        )
-
-
-def heard(
-    run: Run, made: Encoding, path: Path, growing: Callable[[BinaryIO], None] | None, *, profiled: bool = False
-) -> Measured:
-    """Decode a file as a player would, refusing any error in it, and measure it; `growing` writes it as it is made."""
-    lossless_16 = not made.lossy and not made.deep
-    source = ["-f", _DEMUXERS[made.kind], "-i", "pipe:0"] if growing else ["-i", str(path)]
-    return measure(
-        run,
-        ["-xerror", *source],
-        Mix(made.channels, made.sample_rate, sixteen_bit=lossless_16),
-        folder=run.work,
-        name=f"check-{made.name}",
-        feed=growing,
-        profiled=profiled,
-        what=f"The finished file {made.name}",
-    )
+    def _check(self, item: Delivery, growing: Callable[[BinaryIO], None] | None, *, profiled: bool = False) -> Measured:
+        return heard(self.run, item.made, item.part, growing, profiled=profiled)
 
 
 def _cores() -> int:
@@ -528,56 +361,8 @@ def _stay_on_core(number: int, parts: int) -> None:
         os.sched_setaffinity(0, {cores[number]})
 
 
-def _growth(run: Run, path: Path, finished: threading.Event) -> Iterator[bytes]:
-    """What is in a file that is being made, as it comes, until it is finished."""
-    while not path.exists() and not finished.wait(0.01):
-        run.stop.check()
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        while True:
-            ending = finished.is_set()
-            while piece := file.read(1 << 18):
-                yield piece
-            if ending:
-                return
-            run.stop.check()
-            finished.wait(0.05)
-
-
-def feed(run: Run, path: Path, finished: threading.Event) -> Callable[[BinaryIO], None]:
-    """Writes a file that is being made into a pipe, as it grows."""
-    return lambda pipe: pipe.writelines(_growth(run, path, finished))
-
-
 def _kept(item: Delivery) -> bool:
     """Move a proven file to its place."""
     with around("output.proven"):
         item.part.replace(item.path)
     return True
-
-
-@contextmanager
-def _envelopes(curves: Mapping[_Limited, Measured], begin: int = 0) -> Iterator[dict[_Limited, int]]:
-    """A pipe for each limiter's envelope from a sample on: the descriptors that ffmpeg reads them from."""
-    with ExitStack() as stack:
-        fds: dict[_Limited, int] = {}
-        for (mix, solved), known in curves.items():
-            reading, writing = os.pipe()
-            writer = threading.Thread(
-                target=_write, args=(writing, envelope(known, solved, begin)), name="envelope", daemon=True
-            )
-            writer.start()
-            # Closing our end of a pipe that ffmpeg no longer reads is what ends the writer.
-            stack.callback(writer.join)
-            stack.callback(os.close, reading)
-            fds[mix, solved] = reading
-        yield fds
-
-
-def _write(fd: int, pieces: Iterator[bytes]) -> None:
-    with suppress(BrokenPipeError), open(fd, "wb", buffering=0) as pipe:
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[pipe.write(rest) :]

@@ -15,7 +15,7 @@ from worker.loudness import M_LEAD, Measured, Rendering, measure
 from worker.meter import Floats, Mix
 
 if TYPE_CHECKING:
-    from worker.delivery import Source
+    from worker.deliverable import Source
     from worker.encoders import Encoding
     from worker.run import Run
 

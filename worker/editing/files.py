@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from worker.delivery import Delivery, Master, Source
+from worker.deliverable import Delivery, Source
+from worker.delivery import Master
 from worker.editing.copies import copies_sound
 from worker.editing.encodings import encodings, specs
 from worker.editing.foretold import foretell

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shared.errors import JobFailure
-from worker.delivery import Making
+from worker.deliverable import Making
 from worker.editing import sound as sounds
 from worker.editing.copies import copied_picture, frames_of
 from worker.editing.encodings import encodings

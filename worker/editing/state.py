@@ -8,7 +8,8 @@ from typing import Any
 
 from shared.job import Output
 from shared.types import EditParams
-from worker.delivery import Making, Master
+from worker.deliverable import Making
+from worker.delivery import Master
 from worker.editing.copies import Frames
 from worker.encoders import Encoding
 from worker.examine import sound_track

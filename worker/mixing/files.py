@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from shared.types.render import CHAPTERS, RenderOutput
 from worker import id3
-from worker.delivery import Delivery, Master, Source
+from worker.deliverable import Delivery, Source
+from worker.delivery import Master
 from worker.encoders import encoding, mix_for
 from worker.examine import is_deep, refuse_unmasterable
 from worker.ffmpeg import input_args

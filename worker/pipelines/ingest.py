@@ -16,7 +16,8 @@ from shared.job import Output
 from shared.types import IngestParams, OutputSpec
 from worker import ledger
 from worker.ahead import Ahead, Wanted
-from worker.delivery import Delivery, Master, Source
+from worker.deliverable import Delivery, Source
+from worker.delivery import Master
 from worker.encoders import Encoding, encoding, mix_for
 from worker.examine import damage, examine, is_deep, native_mix, plays_everywhere, refuse_unmasterable, seeks_exactly
 from worker.ffmpeg import input_args, tags, transcode
