@@ -138,7 +138,7 @@ deploy: setup aws
 rehearse: setup tools aws
 	@$(BIN)/python -m tests.deploy.rehearse
 
-# Half an hour on a machine that has nothing else to do; bench/results/ keeps the tables and the numbers.
+# A quarter of an hour on a machine that has nothing else to do; bench/results/ keeps the tables and the numbers.
 bench: setup
 	@$(BIN)/python -m bench
 

@@ -111,10 +111,11 @@ def _served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         api_url=url,
         rate_limit=0,
         max_waiting=0,
-        log_level="warning",
+        log_format="json",
     )
     command = [str(Path(sys.executable).with_name("spool")), "api", "--fd", str(bound.fileno())]
-    server = subprocess.Popen(command, env=environment, pass_fds=[bound.fileno()])
+    with (folder / "api.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, pass_fds=[bound.fileno()], stderr=log)
     bound.close()  # the server's own copy listens on
     try:
         until = urllib3.Retry(30, backoff_factor=0.1)

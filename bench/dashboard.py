@@ -16,6 +16,7 @@ import httpx2
 
 from bench.answer import Answer, Goal
 from shared.job import NewJob, new_id
+from shared.log import configure_log
 from shared.settings import load_settings
 from shared.storage.local import LocalStorage
 from shared.store.local import LocalJobStore
@@ -32,6 +33,7 @@ VIEWS, CHANGES = 50, 50
 def answer(rounds: int) -> Answer:
     """Sample both, `rounds` times over; every sample counts."""
     with tempfile.TemporaryDirectory() as folder:
+        configure_log(load_settings(_env_file=None, log_level="warning"))  # this process is the server, too
         api = _filled(Path(folder))
         with Server(api) as server, httpx2.Client(base_url=server.url, timeout=60) as client:
             parts: dict[str, list[float]] = {path: [] for path in FIRST_VIEW}

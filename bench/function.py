@@ -113,7 +113,9 @@ def _runtime(folder: Path) -> Path:
 def _inside(built: Path, settings: dict[str, str], job_id: str) -> dict[str, Any]:
     environment = {"PYTHONPATH": str(built), "AWS_LAMBDA_FUNCTION_NAME": "spool"} | settings
     program = [sys.executable, "-S", "-P", str(Path(__file__).with_name("inside.py")), str(POLLS), job_id]
-    ended = subprocess.run(program, env=environment, cwd="/", check=True, stdout=subprocess.PIPE)
+    ended = subprocess.run(program, env=environment, cwd="/", check=False, capture_output=True)
+    if ended.returncode:
+        raise RuntimeError(f"the function could not be measured: {ended.stderr.decode(errors='replace')[-2000:]}")
     told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return told
 

@@ -74,7 +74,9 @@ def test_rows_and_requests_stay_within_their_bounds(counted, depth, record_prope
     counted.fill(depth)
     costs = {}
     beat = [create(store, job(priority=1)) for _ in range(4)]
-    costs["create"] = counted.count(lambda: create(store, job(priority=2)))
+    first = []
+    costs["create"] = counted.count(lambda: first.append(create(store, job(priority=2))))
+    costs["poll, in line"] = counted.count(lambda: store.get(first[0].id))
     owned = []
     costs["claim, 1 type"] = counted.count(lambda: owned.append(claim(store)))
     costs["claim, all types"] = counted.count(lambda: owned.append(claim(store, EVERY)))
@@ -100,6 +102,7 @@ def test_rows_and_requests_stay_within_their_bounds(counted, depth, record_prope
     assert read["claim, 1 type"] <= 3 * 1 + 3
     assert read["claim, all types"] <= 3 * len(EVERY.types) + 3
     assert read["poll"] <= 3
+    assert read["poll, in line"] <= 4 * len(JOB_TYPES) + 5  # nothing is ahead of it
     assert read["control, 4 jobs"] <= 4 + 1
     assert written["heartbeat, 4 jobs"] <= 4 + 1
     assert read["heartbeat, 4 jobs"] <= 8 * 4 + 2
