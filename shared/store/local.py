@@ -31,6 +31,9 @@ _POLL_S = 0.01
 #: How long after a write its commit may become visible: a disk takes milliseconds, a busy one more.
 _SETTLE_S = 1.0
 _INCREMENTAL = 2
+#: What the write-ahead log keeps on disk once it was copied into the database. It is copied at about this size, unless
+#: a reader stands in the way for long (a backup, say): then it grows, and would stay so for good.
+_LOG_BYTES = 1 << 22
 #: The names of a statement's columns, kept so that they are not made anew for each row.
 _columns: dict[str, tuple[str, ...]] = {}
 
@@ -161,7 +164,8 @@ class LocalJobStore(SqlJobStore):
             connection = sqlite3.connect(self._path, timeout=0.05, isolation_level=None, check_same_thread=False)
             # It can be chosen for a new file only, and asking for it waits for whoever holds an old one.
             shrinks = (f"auto_vacuum = {_INCREMENTAL}",) if new else ()
-            for pragma in (*shrinks, "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            kept = f"journal_size_limit = {_LOG_BYTES}"
+            for pragma in (*shrinks, "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", kept):
                 _patiently(connection.execute, f"PRAGMA {pragma}")
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(error, self._path) from error

@@ -38,6 +38,25 @@ def test_every_commit_is_on_disk_before_it_is_acknowledged(tmp_path):
     store.close()
 
 
+def test_the_log_that_a_long_reader_made_large_is_cut(tmp_path):
+    """While somebody reads an old state all writes are kept beside the file; afterwards their room is given back."""
+    store = LocalJobStore(tmp_path / "spool.db")
+    store.migrate()
+    log = tmp_path / "spool.db-wal"
+    large = Statement("INSERT INTO migration VALUES (hex(randomblob(3000000)), 0)")
+    with store._connection() as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM job").fetchall()
+        for _ in range(3):
+            store._run([large])
+        assert log.stat().st_size > 15_000_000
+        reader.execute("COMMIT")
+    for _ in range(3):
+        create(store)
+    assert log.stat().st_size < 5_000_000
+    store.close()
+
+
 def test_a_batch_that_fails_half_way_leaves_nothing(store):
     """The second statement is refused, and the first is undone."""
     job = create(store)
