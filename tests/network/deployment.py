@@ -55,7 +55,8 @@ class Part:
     def lines(self) -> list[dict[str, Any]]:
         """What it has said so far; a line that is no JSON fails the test, except where the process was harmed."""
         said = []
-        for line in self.log.read_text(errors="replace").splitlines():
+        whole, _, _begun = self.log.read_text(errors="replace").rpartition("\n")  # it may be at a line just now
+        for line in whole.splitlines():
             try:
                 said.append(json.loads(line))
             except ValueError:
